@@ -1,0 +1,56 @@
+//! What the link thread shows the rest of the process: a snapshot for probes, `/worker` and the
+//! admin socket, and the verbs that travel the other way.
+//!
+//! Owns the shape of both. Refuses decisions: the core answers every verb.
+
+use std::time::{Duration, SystemTime};
+
+use last_call_proto::{Load, Phase};
+use serde::Serialize;
+
+/// The worker as its operators see it, replaced whole at every change.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Snapshot {
+    /// Serving, quiet, draining or drained.
+    pub phase: Phase,
+    /// Whether the server has confirmed a registration on the connection that is open now.
+    pub registered: bool,
+    /// Whether user code stopped answering heartbeats.
+    pub wedged: bool,
+    /// The id that the server gave this worker at its latest registration.
+    pub worker_id: Option<String>,
+    /// Jobs whose entrypoint runs.
+    pub active_jobs: u32,
+    /// Jobs accepted whose assignment is still to come.
+    pub accepted_jobs: u32,
+    /// The load as last measured, before scaling, in thousandths.
+    pub load: Load,
+    /// Present from the moment that the drain starts.
+    pub drain: Option<DrainProgress>,
+}
+
+/// How far a drain has come.
+#[derive(Clone, Debug, Serialize)]
+pub struct DrainProgress {
+    /// When the drain started, by the wall clock.
+    pub started: SystemTime,
+    /// The whole budget, from that moment.
+    pub budget: Duration,
+    /// Jobs that ran or were accepted when the drain started.
+    pub jobs_at_start: u32,
+    /// Jobs of those that have ended since.
+    pub jobs_finished: u32,
+    /// Offers declined since.
+    pub declined: u64,
+}
+
+/// What an operator may ask of a worker; each is answered by the core, none is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Start the drain, as SIGTERM does.
+    Drain,
+    /// Stop taking jobs, reversibly.
+    Quiet,
+    /// Take jobs again.
+    Unquiet,
+}
