@@ -1,1 +1,48 @@
-//! .
+//! What every test, check and bench of Last Call shares, so that each of them reads as its own claim only.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | run a program from outside and see what it says, when, and how it ends | [`Child`], [`Launch`] |
+//! | play the dispatcher's side of `/agent`, with any fault | [`Stub`] |
+//! | dispatch on the real server | [`LiveKit`] |
+//! | use the official Python SDK | [`Python`] |
+//! | spoil a connection byte by byte or frame by frame | [`Relay`] |
+//! | cut a network cable | [`Netns`] |
+//! | stand where a company's HTTP proxy stands | [`Proxy`] |
+//! | keep every core busy | [`Spinners`] |
+//! | state a figure | [`Machine`], [`Histogram`] |
+//!
+//! Everything is synchronous and lives on threads of its own: a test's runtime, however busy or stuck, disturbs neither the
+//! measurement nor the fault. In an asynchronous test, wait on `spawn_blocking` or use the multi-thread flavour.
+//!
+//! Nothing here decides what is right: the assertions are the test's.
+
+mod busy;
+mod certificate;
+mod child;
+mod histogram;
+mod launch;
+mod livekit;
+mod log;
+mod machine;
+mod netns;
+mod proxy;
+mod python;
+mod relay;
+mod skip;
+mod stub;
+mod wire;
+
+pub use busy::Spinners;
+pub use certificate::Certificate;
+pub use child::{Child, Exit, Line, Source};
+pub use histogram::Histogram;
+pub use launch::{Launch, Signal, pid_1_possible};
+pub use livekit::{Dispatch, LiveKit};
+pub use machine::Machine;
+pub use netns::Netns;
+pub use proxy::Proxy;
+pub use python::{Participant, Python};
+pub use relay::{Direction, Faults, Relay, Verdict};
+pub use skip::skip;
+pub use stub::{Event, Job, Options, Storm, Stub, Tally, Upgrade, What};

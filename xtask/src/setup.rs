@@ -1,0 +1,41 @@
+//! `cargo xtask setup`: what the tests need, checked, and fetched where no root is needed.
+//!
+//! Owns the order: system tools first, since the rest is built with them. Refuses to install
+//! anything system-wide unasked.
+
+mod deny;
+mod python;
+mod server;
+mod system;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+use crate::say;
+
+pub(crate) use deny::cargo_deny;
+
+/// What the tests are given.
+pub(crate) struct Ready {
+    /// A livekit-server of the pinned version.
+    pub(crate) server: PathBuf,
+    /// The interpreter of an environment with LiveKit's Python packages.
+    pub(crate) python: PathBuf,
+}
+
+/// Checks the system's tools, installing the missing ones where `install` says so, then fetches the
+/// rest into the cache. Safe to run again and to run twice at once.
+///
+/// # Errors
+/// When a tool is missing and `install` is off (the text holds the one command that installs it), or
+/// when something cannot be installed, built or fetched.
+pub(crate) fn run(install: bool) -> Result<Ready> {
+    system::check(install)?;
+    let cache = Cache::open()?;
+    let _claim = cache.lock()?;
+    let ready = Ready { server: server::fetch(&cache)?, python: python::fetch(&cache)? };
+    say::progress("    setup: complete");
+    Ok(ready)
+}

@@ -1,0 +1,230 @@
+//! The tools that come from the system's package manager: which are there, and the one command that
+//! installs the rest.
+//!
+//! Refuses to guess: where it knows no package manager it names the tools and stops.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::{say, step};
+
+/// One tool that something here needs.
+struct Need {
+    name: &'static str,
+    /// What goes wrong without it, as the rest of "needed to …".
+    reason: &'static str,
+    /// Checked and shown, but missing is fine.
+    optional: bool,
+    /// Says which version is there; none where the tool is missing or cannot do what is needed.
+    probe: fn() -> Option<String>,
+    apt: &'static str,
+    dnf: &'static str,
+    brew: &'static str,
+}
+
+/// Tools that the kernel's own network and process tests use, so only where there is Linux.
+const LINUX: &[Need] = &[
+    Need {
+        name: "ip",
+        reason: "make network namespaces",
+        optional: false,
+        probe: || on_path("ip"),
+        apt: "iproute2",
+        dnf: "iproute",
+        brew: "",
+    },
+    Need {
+        name: "nft",
+        reason: "drop and reset connections",
+        optional: false,
+        probe: || on_path("nft"),
+        apt: "nftables",
+        dnf: "nftables",
+        brew: "",
+    },
+    Need {
+        name: "unshare",
+        reason: "start a worker as PID 1",
+        optional: false,
+        probe: || on_path("unshare"),
+        apt: "util-linux",
+        dnf: "util-linux",
+        brew: "",
+    },
+];
+
+const EVERYWHERE: &[Need] = &[
+    Need {
+        name: "cc",
+        reason: "compile the TLS library",
+        optional: false,
+        probe: || on_path("cc"),
+        apt: "gcc libc6-dev",
+        dnf: "gcc",
+        brew: "gcc",
+    },
+    Need {
+        name: "go",
+        reason: "build livekit-server (1.21 or later, which fetches the toolchain it lacks)",
+        optional: false,
+        probe: || version("go", &["version"], 2).filter(|found| at_least(found, (1, 21))),
+        apt: "golang-go",
+        dnf: "golang",
+        brew: "go",
+    },
+    Need {
+        name: "python3",
+        reason: "drive LiveKit's Python packages (3.9 or later, with venv)",
+        optional: false,
+        probe: python,
+        apt: "python3 python3-venv",
+        dnf: "python3",
+        brew: "python3",
+    },
+    Need {
+        name: "node",
+        reason: "compare with the Node SDK",
+        optional: true,
+        probe: || on_path("npm").and_then(|_npm| version("node", &["--version"], 0)),
+        apt: "",
+        dnf: "",
+        brew: "",
+    },
+];
+
+/// Prints which tools are there, and installs the missing ones where `install` says so.
+///
+/// # Errors
+/// When a required tool is missing and `install` is off, or still missing after installing.
+pub(super) fn check(install: bool) -> Result<()> {
+    let missing = survey();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|need| need.name).collect::<Vec<_>>().join(", ");
+    let Some(command) = Installer::find().map(|installer| installer.command(&missing, is_root())) else {
+        bail!("missing: {names}; there is no apt-get, dnf or brew here: install them by hand");
+    };
+    if !install {
+        bail!("missing: {names}; this installs them:\n\n    {command}\n\n(or: cargo xtask setup --install)");
+    }
+    step::run(&format!("install {names}"), Command::new("sh").args(["-c", &command]))?;
+    let left = survey();
+    let left = left.iter().map(|need| need.name).collect::<Vec<_>>().join(", ");
+    ensure!(left.is_empty(), "still missing or too old after installing: {left}; install a newer one by hand");
+    Ok(())
+}
+
+/// Prints the table and returns the required tools that are missing.
+fn survey() -> Vec<&'static Need> {
+    let linux = if cfg!(target_os = "linux") { LINUX } else { &[] };
+    let mut missing = Vec::new();
+    for need in EVERYWHERE.iter().chain(linux) {
+        let found = (need.probe)();
+        let state = match (&found, need.optional) {
+            (Some(_), _) => "have",
+            (None, true) => "none",
+            (None, false) => "MISSING",
+        };
+        let detail = found.as_deref().unwrap_or("-");
+        say::progress(format_args!("    {state:<8}{:<9}{detail:<24}to {}", need.name, need.reason));
+        if found.is_none() && !need.optional {
+            missing.push(need);
+        }
+    }
+    missing
+}
+
+#[derive(Clone, Copy)]
+enum Installer {
+    Apt,
+    Dnf,
+    Brew,
+}
+
+impl Installer {
+    fn find() -> Option<Self> {
+        let known = [("apt-get", Self::Apt), ("dnf", Self::Dnf), ("brew", Self::Brew)];
+        known.into_iter().find(|(program, _)| on_path(program).is_some()).map(|(_, installer)| installer)
+    }
+
+    fn command(self, needs: &[&Need], root: bool) -> String {
+        let packages = |of: fn(&Need) -> &'static str| {
+            needs.iter().map(|need| of(need)).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" ")
+        };
+        let sudo = if root { "" } else { "sudo " };
+        match self {
+            Self::Apt => {
+                let packages = packages(|need| need.apt);
+                format!(
+                    "{sudo}apt-get update && {sudo}env DEBIAN_FRONTEND=noninteractive \
+                     apt-get install --yes --no-install-recommends {packages}"
+                )
+            }
+            Self::Dnf => format!("{sudo}dnf install --assumeyes {}", packages(|need| need.dnf)),
+            // Homebrew refuses to run as root.
+            Self::Brew => format!("brew install {}", packages(|need| need.brew)),
+        }
+    }
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The path of `program`; system directories count although a plain user's PATH may lack them.
+fn on_path(program: &str) -> Option<String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let found = env::split_paths(&path).chain(system).map(|directory| directory.join(program));
+    found.into_iter().find(|candidate| candidate.is_file()).map(|found| shown(&found))
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The word at `position` of what the program prints about its version.
+fn version(program: &str, arguments: &[&str], position: usize) -> Option<String> {
+    step::output(program, arguments)?.split_whitespace().nth(position).map(str::to_owned)
+}
+
+/// Debian ships a python3 whose venv module cannot make an environment: ensurepip is what it lacks.
+fn python() -> Option<String> {
+    step::output("python3", &["-c", "import ensurepip, venv"])?;
+    version("python3", &["--version"], 1).filter(|found| at_least(found, (3, 9)))
+}
+
+/// Compares the first two numbers of a version such as `go1.26.8`, `3.11.7` or `v20.20.2`.
+fn at_least(version: &str, wanted: (u32, u32)) -> bool {
+    let digits = version.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    let mut numbers = digits.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse().ok());
+    matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(at_least("go1.26.8", (1, 21)));
+        assert!(at_least("3.11.7", (3, 9)));
+        assert!(at_least("4.0", (3, 9)));
+        assert!(!at_least("go1.19", (1, 21)));
+        assert!(!at_least("3.8.10", (3, 9)));
+        assert!(!at_least("devel", (1, 21)));
+    }
+
+    #[test]
+    fn one_command_installs_all_that_is_missing() {
+        let needs: Vec<&Need> = LINUX.iter().collect();
+        let apt = Installer::Apt.command(&needs, true);
+        assert!(apt.starts_with("apt-get update && "), "{apt}");
+        assert!(apt.ends_with("iproute2 nftables util-linux"), "{apt}");
+        assert!(Installer::Dnf.command(&needs, false).starts_with("sudo dnf install"));
+    }
+}
