@@ -81,7 +81,8 @@ impl Life {
         while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
         let at = Instant::now();
         let mut state = self.lock();
-        state.1 = state.0.wait().ok().map(|status| (status, at));
+        // Only a `waitpid(-1)` in the test's own process can take the status away: then neither code nor signal is known.
+        state.1 = Some((state.0.wait().unwrap_or(ExitStatus::from_raw(0x7f)), at));
         drop(state);
         self.ended.notify_all();
     }
@@ -285,7 +286,7 @@ impl Child {
         let path = format!("/proc/{}/{file}", self.pid);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let value = text.lines().find_map(|line| line.strip_prefix(field)?.split_whitespace().next());
-        let value = value.with_context(|| format!("{path} has no {field} {} has ended", self.name))?;
+        let value = value.with_context(|| format!("{path} has no {field} ({} may have ended)", self.name))?;
         value.parse().with_context(|| format!("{path} has {field} {value:?}"))
     }
 }

@@ -17,10 +17,14 @@
 //!
 //! Nothing here decides what is right: the assertions are the test's.
 
+pub use livekit_protocol as proto;
+
 mod busy;
 mod certificate;
 mod child;
+mod cut;
 mod histogram;
+mod host;
 mod launch;
 mod livekit;
 mod log;
@@ -36,13 +40,14 @@ mod wire;
 pub use busy::Spinners;
 pub use certificate::Certificate;
 pub use child::{Child, Exit, Line, Source};
+pub use cut::Cut;
 pub use histogram::Histogram;
 pub use launch::{Launch, Signal, pid_1_possible};
-pub use livekit::{Dispatch, LiveKit};
+pub use livekit::{Api, LiveKit};
 pub use machine::Machine;
 pub use netns::Netns;
-pub use proxy::Proxy;
+pub use proxy::{Connect, Proxy};
 pub use python::{Participant, Python};
-pub use relay::{Direction, Faults, Relay, Verdict};
+pub use relay::{Direction, Faults, Frame, Relay, Verdict};
 pub use skip::skip;
-pub use stub::{Event, Job, Options, Storm, Stub, Tally, Upgrade, What};
+pub use stub::{Answer, Event, Job, Offer, Options, Storm, Stub, Tally, Upgrade, What};

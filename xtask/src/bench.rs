@@ -5,17 +5,13 @@
 //! in a release build of xtask with the feature `bench`, which this module starts.
 
 #[cfg(feature = "bench")]
-use std::fs;
+mod results;
 
 use anyhow::{Result, bail};
-#[cfg(feature = "bench")]
-use anyhow::Context as _;
-#[cfg(feature = "bench")]
-use serde::Serialize;
 
-#[cfg(feature = "bench")]
-use crate::workspace;
-use crate::{say, step};
+use crate::say;
+#[cfg(not(feature = "bench"))]
+use crate::step;
 
 /// Something that can be measured.
 struct Entry {
@@ -57,21 +53,22 @@ impl Kind {
     }
 }
 
-/// Runs happen in a release build, on a machine that should be doing nothing else. Results are JSON
-/// files under bench/results/, with the machine's shape in them; compare files of one machine only.
+/// What to run, and with what.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
+Runs happen in a release build. Leave the machine alone meanwhile: figures are only worth comparing
+with figures of the same machine, whose shape is kept with them as JSON under bench/results/.
+
 Examples:
   cargo xtask bench                    list what can be measured
   cargo xtask bench drain              measure with the defaults
   cargo xtask bench drain --help       what can be varied
   cargo xtask bench drain --trials 50  a quick look")]
 pub(crate) struct Selection {
-    /// What to run; the list where it is left out.
-    name: Option<String>,
-    /// Passed on to it.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    /// What to run, and what is passed on to it; the list where it is left out.
+    // One list: a name of its own would leave `drain --help` to the parser of this command.
+    #[arg(value_name = "NAME [ARGUMENT]", trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
 }
 
 /// Lists the entries of `kind`, or runs the selected one.
@@ -79,7 +76,7 @@ pub(crate) struct Selection {
 /// # Errors
 /// When the name is not registered, the release build fails, or the entry itself fails.
 pub(crate) fn run(kind: Kind, selection: &Selection) -> Result<()> {
-    let Some(name) = &selection.name else {
+    let Some((name, arguments)) = selection.words.split_first() else {
         list(kind);
         return Ok(());
     };
@@ -87,7 +84,7 @@ pub(crate) fn run(kind: Kind, selection: &Selection) -> Result<()> {
         list(kind);
         bail!("no {} is called {name:?}", kind.word());
     };
-    start(kind, entry, &selection.arguments)
+    start(kind, entry, arguments)
 }
 
 fn list(kind: Kind) {
@@ -113,17 +110,21 @@ fn start(kind: Kind, entry: &Entry, arguments: &[String]) -> Result<()> {
     step::run(&format!("{} {} in a release build", kind.word(), entry.name), &mut again)
 }
 
-/// Keeps a result as bench/results/`name`.json, replacing the previous one, and says where.
-///
-/// # Errors
-/// When the file cannot be written.
-#[cfg(feature = "bench")]
-pub(crate) fn keep(name: &str, result: &impl Serialize) -> Result<()> {
-    let directory = workspace::root().join("bench/results");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let path = directory.join(format!("{name}.json"));
-    let text = serde_json::to_string_pretty(result).context("the result is no JSON")?;
-    fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
-    say::progress(format_args!("    result: bench/results/{name}.json"));
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        selection: Selection,
+    }
+
+    #[test]
+    fn what_follows_the_name_is_passed_on_untouched() {
+        let line = Line::try_parse_from(["bench", "drain", "--help", "--trials", "50"]).expect("a line");
+        assert_eq!(line.selection.words, ["drain", "--help", "--trials", "50"]);
+    }
 }

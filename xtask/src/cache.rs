@@ -42,14 +42,15 @@ impl Cache {
     pub(crate) fn lock(&self) -> Result<Flock<File>> {
         let path = self.path("lock");
         let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        let waited = Flock::lock(file, FlockArg::LockExclusiveNonblock).or_else(|(file, errno)| match errno {
-            Errno::EWOULDBLOCK => {
-                say::progress("    another setup is running: waiting for it");
-                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)
-            }
-            errno => Err(errno),
-        });
-        waited.map_err(|errno| anyhow!("cannot lock {}: {errno}", path.display()))
+        let (file, errno) = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(claim) => return Ok(claim),
+            Err(refused) => refused,
+        };
+        if errno == Errno::EWOULDBLOCK {
+            say::progress("    another setup is running: waiting for it");
+        }
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| anyhow!("cannot lock {}: {errno}", path.display()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+#[cfg(test)]
 mod clauses;
 mod lint;
 mod say;

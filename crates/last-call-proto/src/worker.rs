@@ -215,6 +215,12 @@ impl Worker {
         self.wedged.is_some()
     }
 
+    /// The load as last measured, before scaling.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.load
+    }
+
     /// The jobs.
     #[must_use]
     pub fn jobs(&self) -> &JobTable {
@@ -261,6 +267,7 @@ impl Worker {
         if !self.link.is_connected() {
             return;
         }
+        self.link.heard();
         self.outputs.push_back(Output::Disarm(Timer::Pong));
         match frame {
             FromServer::Registered => self.registered(),

@@ -1,1 +1,45 @@
-//! .
+//! A LiveKit agent worker that cannot lose its drain.
+//!
+//! [`run`] makes a program of a [`Worker`]; [`Worker::serve`] runs one inside a program. The decisions are
+//! in `last-call-proto`; this crate has the threads, the sockets and the surface that user code sees.
+//!
+//! | thread | what it does | user code |
+//! | --- | --- | --- |
+//! | `last-call-signal` | waits for signals, tells the link | never |
+//! | `last-call-link` | the server's socket, the core, the timers | never |
+//! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
+//! | `user` | request handlers, entrypoints, callbacks | only there |
+
+mod admin;
+mod config;
+mod error;
+pub mod exit;
+mod http;
+mod job;
+mod link;
+mod load;
+mod log;
+mod metrics;
+mod observe;
+mod offer;
+mod options;
+mod program;
+mod run;
+mod runner;
+mod secret;
+mod serve;
+mod signal;
+mod socket;
+mod start;
+mod timers;
+mod token;
+mod wire;
+
+pub use error::{StartError, UrlError};
+pub use exit::Exit;
+pub use job::{Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, Stopping};
+pub use last_call_proto::{JobId, Outcome};
+pub use offer::{Acceptance, JobRequest, Reply};
+pub use options::{Cli, Options};
+pub use program::{Permissions, Worker};
+pub use run::{run, run_with};

@@ -6,10 +6,9 @@
 use std::time::{Duration, SystemTime};
 
 use last_call_proto::{Load, Phase};
-use serde::Serialize;
 
 /// The worker as its operators see it, replaced whole at every change.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Serving, quiet, draining or drained.
     pub phase: Phase,
@@ -30,7 +29,7 @@ pub struct Snapshot {
 }
 
 /// How far a drain has come.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DrainProgress {
     /// When the drain started, by the wall clock.
     pub started: SystemTime,

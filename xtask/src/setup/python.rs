@@ -33,8 +33,16 @@ pub(super) fn fetch(cache: &Cache) -> Result<PathBuf> {
     let mut make = Command::new("python3");
     step::run("python environment", make.args(["-m", "venv", "--clear"]).arg(&environment))?;
     let mut fill = Command::new(&interpreter);
-    fill.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "-r"])
-        .arg(workspace::root().join(REQUIREMENTS));
+    fill.args([
+        "-m",
+        "pip",
+        "install",
+        "--progress-bar=off",
+        "--no-input",
+        "--disable-pip-version-check",
+        "-r",
+    ])
+    .arg(workspace::root().join(REQUIREMENTS));
     step::run("python packages", &mut fill)?;
     // Written last: an environment without it is made again.
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;

@@ -14,45 +14,33 @@ use crate::{say, step};
 /// One tool that something here needs.
 struct Need {
     name: &'static str,
-    /// What goes wrong without it, as the rest of "needed to …".
+    /// The rest of "needed to …".
     reason: &'static str,
-    /// Checked and shown, but missing is fine.
-    optional: bool,
     /// Says which version is there; none where the tool is missing or cannot do what is needed.
     probe: fn() -> Option<String>,
-    apt: &'static str,
-    dnf: &'static str,
-    brew: &'static str,
+    /// What apt-get, dnf and brew call it; none where missing it is fine.
+    packages: Option<[&'static str; 3]>,
 }
 
-/// Tools that the kernel's own network and process tests use, so only where there is Linux.
+/// Tools that meet the kernel's own network and process tests, so only where there is Linux.
 const LINUX: &[Need] = &[
     Need {
         name: "ip",
         reason: "make network namespaces",
-        optional: false,
         probe: || on_path("ip"),
-        apt: "iproute2",
-        dnf: "iproute",
-        brew: "",
+        packages: Some(["iproute2", "iproute", ""]),
     },
     Need {
         name: "nft",
         reason: "drop and reset connections",
-        optional: false,
         probe: || on_path("nft"),
-        apt: "nftables",
-        dnf: "nftables",
-        brew: "",
+        packages: Some(["nftables", "nftables", ""]),
     },
     Need {
         name: "unshare",
         reason: "start a worker as PID 1",
-        optional: false,
         probe: || on_path("unshare"),
-        apt: "util-linux",
-        dnf: "util-linux",
-        brew: "",
+        packages: Some(["util-linux", "util-linux", ""]),
     },
 ];
 
@@ -60,38 +48,26 @@ const EVERYWHERE: &[Need] = &[
     Need {
         name: "cc",
         reason: "compile the TLS library",
-        optional: false,
         probe: || on_path("cc"),
-        apt: "gcc libc6-dev",
-        dnf: "gcc",
-        brew: "gcc",
+        packages: Some(["gcc libc6-dev", "gcc", "gcc"]),
     },
     Need {
         name: "go",
-        reason: "build livekit-server (1.21 or later, which fetches the toolchain it lacks)",
-        optional: false,
+        reason: "build livekit-server (1.21 or later: it fetches the toolchain that it lacks)",
         probe: || version("go", &["version"], 2).filter(|found| at_least(found, (1, 21))),
-        apt: "golang-go",
-        dnf: "golang",
-        brew: "go",
+        packages: Some(["golang-go", "golang", "go"]),
     },
     Need {
         name: "python3",
         reason: "drive LiveKit's Python packages (3.9 or later, with venv)",
-        optional: false,
         probe: python,
-        apt: "python3 python3-venv",
-        dnf: "python3",
-        brew: "python3",
+        packages: Some(["python3 python3-venv", "python3", "python3"]),
     },
     Need {
         name: "node",
-        reason: "compare with the Node SDK",
-        optional: true,
+        reason: "compare with the Node SDK (optional, with npm)",
         probe: || on_path("npm").and_then(|_npm| version("node", &["--version"], 0)),
-        apt: "",
-        dnf: "",
-        brew: "",
+        packages: None,
     },
 ];
 
@@ -114,7 +90,10 @@ pub(super) fn check(install: bool) -> Result<()> {
     step::run(&format!("install {names}"), Command::new("sh").args(["-c", &command]))?;
     let left = survey();
     let left = left.iter().map(|need| need.name).collect::<Vec<_>>().join(", ");
-    ensure!(left.is_empty(), "still missing or too old after installing: {left}; install a newer one by hand");
+    ensure!(
+        left.is_empty(),
+        "still missing or too old after installing: {left}; install a newer one by hand"
+    );
     Ok(())
 }
 
@@ -124,14 +103,14 @@ fn survey() -> Vec<&'static Need> {
     let mut missing = Vec::new();
     for need in EVERYWHERE.iter().chain(linux) {
         let found = (need.probe)();
-        let state = match (&found, need.optional) {
+        let state = match (&found, need.packages) {
             (Some(_), _) => "have",
-            (None, true) => "none",
-            (None, false) => "MISSING",
+            (None, Some(_)) => "MISSING",
+            (None, None) => "none",
         };
         let detail = found.as_deref().unwrap_or("-");
         say::progress(format_args!("    {state:<8}{:<9}{detail:<24}to {}", need.name, need.reason));
-        if found.is_none() && !need.optional {
+        if found.is_none() && need.packages.is_some() {
             missing.push(need);
         }
     }
@@ -152,21 +131,20 @@ impl Installer {
     }
 
     fn command(self, needs: &[&Need], root: bool) -> String {
-        let packages = |of: fn(&Need) -> &'static str| {
-            needs.iter().map(|need| of(need)).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" ")
+        let packages = |column: usize| {
+            let names = needs.iter().filter_map(|need| need.packages).map(|names| names[column]);
+            names.filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" ")
         };
         let sudo = if root { "" } else { "sudo " };
         match self {
-            Self::Apt => {
-                let packages = packages(|need| need.apt);
-                format!(
-                    "{sudo}apt-get update && {sudo}env DEBIAN_FRONTEND=noninteractive \
-                     apt-get install --yes --no-install-recommends {packages}"
-                )
-            }
-            Self::Dnf => format!("{sudo}dnf install --assumeyes {}", packages(|need| need.dnf)),
+            Self::Apt => format!(
+                "{sudo}apt-get update && {sudo}env DEBIAN_FRONTEND=noninteractive \
+                 apt-get install --yes --no-install-recommends {}",
+                packages(0)
+            ),
+            Self::Dnf => format!("{sudo}dnf install --assumeyes {}", packages(1)),
             // Homebrew refuses to run as root.
-            Self::Brew => format!("brew install {}", packages(|need| need.brew)),
+            Self::Brew => format!("brew install {}", packages(2)),
         }
     }
 }
@@ -201,7 +179,8 @@ fn python() -> Option<String> {
 /// Compares the first two numbers of a version such as `go1.26.8`, `3.11.7` or `v20.20.2`.
 fn at_least(version: &str, wanted: (u32, u32)) -> bool {
     let digits = version.trim_start_matches(|letter: char| !letter.is_ascii_digit());
-    let mut numbers = digits.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse().ok());
+    let mut numbers =
+        digits.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse().ok());
     matches!((numbers.next(), numbers.next()), (Some(major), Some(minor)) if (major, minor) >= wanted)
 }
 

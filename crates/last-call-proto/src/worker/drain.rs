@@ -4,7 +4,7 @@
 //! is spent, whichever is first. Refuses to wait for anything without a bound.
 
 use super::{Declined, Event, Output, StopReason, Worker};
-use crate::job::{JobState, Stop};
+use crate::job::{JobState, JobTable, Stop};
 use crate::message::JobId;
 use crate::timer::Timer;
 
@@ -62,6 +62,11 @@ impl Ending {
     pub(super) fn exited(&self) -> bool {
         self.exited
     }
+
+    /// Whether frames were taken that are not yet written.
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight
+    }
 }
 
 impl Worker {
@@ -102,9 +107,12 @@ impl Worker {
             self.withdraw(&job, why);
         }
         for job in self.outbox.withdraw_acceptances() {
-            self.jobs.remove(&job);
-            self.disarm(Timer::Assignment(job.clone()));
-            self.emit(Event::Declined(job, why));
+            // A server may assign what it was not told is accepted: that job runs, and stays.
+            if let Some(JobState::Accepted | JobState::Overdue) = self.jobs.get(&job) {
+                self.jobs.remove(&job);
+                self.disarm(Timer::Assignment(job.clone()));
+                self.emit(Event::Declined(job, why));
+            }
         }
     }
 
@@ -185,6 +193,8 @@ impl Worker {
         if self.phase == Phase::Draining {
             let owed = |state| state != JobState::Overdue;
             if self.jobs.select(owed).is_empty() {
+                // An overdue assignment that came now could not be run to its end.
+                self.jobs = JobTable::default();
                 self.enter(Phase::Drained);
                 self.arm(Timer::Flush);
             }

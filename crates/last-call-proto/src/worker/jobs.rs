@@ -38,8 +38,12 @@ impl Worker {
         let Some(JobState::Accepted | JobState::Overdue) = self.jobs.get(&job) else {
             return self.emit(Event::AssignmentUnknown(job));
         };
+        let before = self.why_not();
         self.disarm(Timer::Assignment(job.clone()));
         self.jobs.set(job.clone(), JobState::Running(Stop::No));
+        if self.why_not() != before {
+            self.advertise();
+        }
         self.outbox.report(job.clone(), Report::Running);
         self.outputs.push_back(Output::Launch(job.clone()));
         if self.phase == Phase::Draining {
@@ -74,7 +78,10 @@ impl Worker {
         if self.jobs.get(job) == Some(JobState::Running(Stop::No)) {
             self.jobs.set(job.clone(), JobState::Running(Stop::Told));
             self.outputs.push_back(Output::Tell(job.clone(), reason));
-            self.arm(Timer::Cancel(job.clone()));
+            // The drain has one budget: what it tells, it cancels.
+            if reason != StopReason::DrainDeadline {
+                self.arm(Timer::Cancel(job.clone()));
+            }
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct State {
     attempt: u8,
     ever_registered: bool,
     leaving: bool,
+    /// A ping left, and nothing came since.
+    unheard: bool,
 }
 
 impl State {
@@ -54,6 +56,11 @@ impl State {
     /// The server said `GoAway` on this connection.
     pub(super) fn leaving(&self) -> bool {
         self.leaving
+    }
+
+    /// The server showed life.
+    pub(super) fn heard(&mut self) {
+        self.unheard = false;
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -127,6 +134,7 @@ impl Worker {
         }
         self.link.link = Link::Waiting;
         self.link.leaving = false;
+        self.link.unheard = false;
         self.outbox.disconnect();
         self.gone();
         self.emit(Event::Disconnected);
@@ -147,7 +155,10 @@ impl Worker {
         if self.link.is_connected() {
             self.outbox.ping();
             self.arm(Timer::Ping);
-            self.arm(Timer::Pong);
+            // Begun anew with every ping, the wait would never end.
+            if !std::mem::replace(&mut self.link.unheard, true) {
+                self.arm(Timer::Pong);
+            }
         }
     }
 
@@ -175,7 +186,8 @@ impl Worker {
     /// Leaves a connection that the server wants left, once no acceptance on it awaits its assignment.
     pub(super) fn move_on_if_free(&mut self) {
         let waits = |state| matches!(state, JobState::Offered { .. } | JobState::Accepted);
-        if self.link.leaving && self.jobs.select(waits).is_empty() && self.outbox.is_empty() {
+        let written = self.outbox.is_empty() && !self.ending.in_flight();
+        if self.link.leaving && written && self.jobs.select(waits).is_empty() {
             self.outputs.push_back(Output::HangUp);
             self.let_go();
             self.dial();

@@ -1,0 +1,91 @@
+//! Breadth-first exploration of everything that can happen in a scope.
+//!
+//! Owns the search: shortest counterexamples come first, states are told apart by 128 bits of hash.
+//! Refuses to know what a state means.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use crate::action::Action;
+use crate::clauses::{self, Clause};
+use crate::scope::Scope;
+use crate::subject::Subject;
+use crate::world::World;
+
+/// What an exploration saw.
+pub(crate) struct Explored {
+    pub(crate) states: usize,
+    pub(crate) took: Duration,
+    pub(crate) counterexample: Option<Counterexample>,
+}
+
+/// A clause that does not hold, and the shortest way there.
+pub(crate) struct Counterexample {
+    pub(crate) clause: &'static Clause,
+    pub(crate) path: Vec<Action>,
+}
+
+/// Explores all of `scope`, or up to the first step that breaks one of `clauses`.
+pub(crate) fn explore<S: Subject>(scope: &Scope, clauses: &[&'static Clause]) -> Explored {
+    let began = Instant::now();
+    let start = World::<S>::new(scope);
+    let mut seen = HashSet::from([fingerprint(&start)]);
+    let mut steps: Vec<(usize, Option<Action>)> = vec![(0, None)];
+    let mut frontier = VecDeque::from([(start, 0)]);
+    while let Some((world, at)) = frontier.pop_front() {
+        for action in world.actions(scope) {
+            let mut next = world.clone();
+            let effects = next.apply(&action, scope);
+            if let Some(clause) = clauses::broken(clauses, scope, &world, &next, &effects) {
+                let counterexample = Some(Counterexample { clause, path: path(&steps, at, action) });
+                return Explored { states: seen.len(), took: began.elapsed(), counterexample };
+            }
+            if seen.insert(fingerprint(&next)) {
+                steps.push((at, Some(action)));
+                frontier.push_back((next, steps.len() - 1));
+            }
+        }
+    }
+    Explored { states: seen.len(), took: began.elapsed(), counterexample: None }
+}
+
+/// The shortest counterexample as a conversation.
+pub(crate) fn conversation<S: Subject>(scope: &Scope, path: &[Action]) -> String {
+    let mut world = World::<S>::new(scope);
+    let mut text = String::new();
+    for (number, action) in path.iter().enumerate() {
+        let effects = world.apply(action, scope);
+        let _ = writeln!(text, "{:>3}. {action}", number + 1);
+        if let Some((_, crate::world::Cause::Wrote(frames))) = &effects.to {
+            let _ = writeln!(text, "       sends {frames:?}");
+        }
+        for output in &effects.outputs {
+            let _ = writeln!(text, "       -> {output:?}");
+        }
+        for found in &effects.found {
+            let _ = writeln!(text, "       server: {found:?}");
+        }
+    }
+    text
+}
+
+fn path(steps: &[(usize, Option<Action>)], mut at: usize, last: Action) -> Vec<Action> {
+    let mut path = vec![last];
+    while let (before, Some(action)) = &steps[at] {
+        path.push(action.clone());
+        at = *before;
+    }
+    path.reverse();
+    path
+}
+
+fn fingerprint(world: &impl Hash) -> u128 {
+    let mut hasher = DefaultHasher::new();
+    world.hash(&mut hasher);
+    let low = hasher.finish();
+    // Going on from the first digest with other bytes gives 64 bits that do not follow from it alone.
+    0x9E37_79B9_7F4A_7C15_u64.hash(&mut hasher);
+    (u128::from(hasher.finish()) << 64) | u128::from(low)
+}

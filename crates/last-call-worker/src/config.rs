@@ -1,0 +1,120 @@
+//! Options turned into what the worker needs: checked, defaults filled in, secrets read.
+//!
+//! Owns that step. Refuses to read anything later.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use last_call_proto::policy::DrainBudget;
+use last_call_proto::{Limits, Load, Policy};
+
+use crate::error::StartError;
+use crate::log::Format;
+use crate::options::{Http, LogFormat, LogOptions, Options, ServerOptions, StopOptions};
+use crate::secret::Secret;
+use crate::socket::Endpoint;
+use crate::token::Keys;
+
+/// Whether a worker works or is worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Production,
+    Development,
+}
+
+/// A worker's configuration.
+pub(crate) struct Config {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) keys: Keys,
+    pub(crate) agent_name: String,
+    pub(crate) deployment: String,
+    pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
+    pub(crate) user_threads: Option<u16>,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) admin_socket: Option<PathBuf>,
+    pub(crate) admin_token: Option<Secret>,
+    pub(crate) admin_host: Option<String>,
+}
+
+impl Config {
+    /// Checks `options`; `agent_name` is the program's own.
+    pub(crate) fn new(options: &Options, mode: Mode, agent_name: &str) -> Result<Self, StartError> {
+        let development = mode == Mode::Development;
+        let usual = Load::from_thousandths(700);
+        let threshold = options.load_threshold.map(|threshold| threshold.0.map(Load::from_fraction));
+        let address = if development { SocketAddr::from(([127, 0, 0, 1], 0)) } else { SocketAddr::from(([0, 0, 0, 0], 8081)) };
+        let agent_name = match &options.agent_name {
+            Some(name) => name.clone(),
+            None if agent_name.is_empty() => non_empty("LIVEKIT_AGENT_NAME").unwrap_or_default(),
+            None => agent_name.to_owned(),
+        };
+        Ok(Self {
+            endpoint: endpoint(&options.server)?,
+            keys: keys(&options.server)?,
+            agent_name,
+            deployment: options.deployment.clone(),
+            limits: Limits {
+                max_jobs: options.max_jobs,
+                threshold: threshold.unwrap_or((!development).then_some(usual)),
+                server_target: Load::from_fraction(options.server_target_load),
+            },
+            policy: Policy { answer_within: options.answer_within, ..policy(&options.stop) },
+            user_threads: options.user_threads,
+            http: options.http.unwrap_or(Http(Some(address))).0,
+            admin_socket: options.admin_socket.clone(),
+            admin_token: non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),
+            admin_host: non_empty("LAST_CALL_ADMIN_HOST"),
+        })
+    }
+}
+
+/// The server's URL, checked.
+pub(crate) fn endpoint(options: &ServerOptions) -> Result<Endpoint, StartError> {
+    Ok(Endpoint::parse(&options.url, options.insecure_ws)?)
+}
+
+/// The API key, and the secret from its file or its variable.
+pub(crate) fn keys(options: &ServerOptions) -> Result<Keys, StartError> {
+    let missing = |what: &str| StartError::Usage(format!("{what} is not set; it is one of the pair that the server was started with"));
+    let secret = match &options.api_secret_file {
+        Some(path) => {
+            let read = std::fs::read_to_string(path);
+            let text = read.map_err(|error| StartError::SecretFile { path: path.clone(), error })?;
+            Some(text.trim().to_owned()).filter(|secret| !secret.is_empty())
+        }
+        None => non_empty("LIVEKIT_API_SECRET"),
+    };
+    if options.api_key.is_empty() {
+        return Err(missing("LIVEKIT_API_KEY (or --api-key)"));
+    }
+    let secret = secret.ok_or_else(|| missing("LIVEKIT_API_SECRET (or --api-secret-file)"))?;
+    Ok(Keys { key: options.api_key.clone(), secret: Secret::from(secret) })
+}
+
+/// The numbers that options change.
+pub(crate) fn policy(stop: &StopOptions) -> Policy {
+    Policy {
+        cancel_after: stop.stop_grace,
+        kill_after: stop.stop_grace,
+        drain: DrainBudget::split(stop.drain_timeout, stop.drain_reserve),
+        ..Policy::default()
+    }
+}
+
+/// Starts logging as asked for.
+pub(crate) fn logging(options: &LogOptions, mode: Mode, terminal: bool) -> Result<(), StartError> {
+    let development = mode == Mode::Development;
+    let level = options.log_level.as_deref().unwrap_or(if development { "debug" } else { "info" });
+    let format = match options.log_format {
+        Some(LogFormat::Pretty) => Format::Pretty,
+        Some(LogFormat::Json) => Format::Json,
+        None if development || terminal => Format::Pretty,
+        None => Format::Json,
+    };
+    crate::log::init(format, level).map_err(|error| StartError::Usage(error.to_string()))
+}
+
+fn non_empty(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}

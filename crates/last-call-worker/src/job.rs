@@ -1,0 +1,256 @@
+//! What user code sees of one job: who calls, whether the worker drains, and what belongs to the job.
+//!
+//! Owns [`JobContext`]. Refuses to run anything itself: the runner does, and the core says when it ends.
+
+mod info;
+mod phase;
+mod tasks;
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use last_call_proto::JobId;
+use tokio::sync::{mpsc, watch};
+
+pub use info::{JobInfo, JobType, ParticipantInfo, RoomInfo};
+pub use phase::{Draining, Stopping};
+pub(crate) use phase::JobPhase;
+pub(crate) use tasks::{Tasks, panic_text};
+
+use crate::runner::FromUser;
+use crate::secret::Secret;
+
+/// An error of user code: anything that `?` turns into a boxed error.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(crate) type Callback = Box<dyn FnOnce(String) -> BoxFuture<()> + Send>;
+pub(crate) type State = Arc<dyn Any + Send + Sync>;
+
+tokio::task_local! {
+    static CURRENT: JobContext;
+}
+
+/// One job, as its entrypoint sees it. Cheap to clone; every clone is the same job.
+#[derive(Clone)]
+pub struct JobContext(Arc<Inner>);
+
+struct Inner {
+    info: Arc<JobInfo>,
+    given: Given,
+    phase: watch::Receiver<JobPhase>,
+    tasks: Tasks,
+    callbacks: Mutex<Vec<Callback>>,
+    fields: Mutex<BTreeMap<String, String>>,
+    events: mpsc::UnboundedSender<FromUser>,
+    requested: Mutex<Option<String>>,
+}
+
+/// What came with the assignment.
+pub(crate) struct Given {
+    pub(crate) identity: String,
+    pub(crate) url: String,
+    pub(crate) token: Secret,
+    pub(crate) worker_id: String,
+    pub(crate) state: Option<State>,
+}
+
+impl JobContext {
+    pub(crate) fn new(
+        info: Arc<JobInfo>,
+        given: Given,
+        phase: watch::Receiver<JobPhase>,
+        events: mpsc::UnboundedSender<FromUser>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            info,
+            given,
+            phase,
+            tasks: Tasks::default(),
+            callbacks: Mutex::default(),
+            fields: Mutex::default(),
+            events,
+            requested: Mutex::default(),
+        }))
+    }
+
+    /// The job that the running task belongs to: the entrypoint's, its shutdown callbacks', or that of a
+    /// task started by [`JobContext::spawn`]. `None` everywhere else, in a task started by `tokio::spawn`
+    /// too.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// The job's id ("AJ_…").
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.info().id()
+    }
+
+    /// Everything that the offer said: room, participant, metadata, attributes.
+    #[must_use]
+    pub fn info(&self) -> &JobInfo {
+        &self.0.info
+    }
+
+    /// The room to join.
+    #[must_use]
+    pub fn room(&self) -> &RoomInfo {
+        self.info().room()
+    }
+
+    /// The participant that the job is for; `None` for a job of type [`JobType::Room`].
+    #[must_use]
+    pub fn participant(&self) -> Option<&ParticipantInfo> {
+        self.info().participant()
+    }
+
+    /// The dispatch's metadata. Personal data: never logged by this crate.
+    #[must_use]
+    pub fn metadata(&self) -> &str {
+        self.info().metadata()
+    }
+
+    /// The dispatch's attributes. Personal data: never logged by this crate.
+    #[must_use]
+    pub fn attributes(&self) -> &HashMap<String, String> {
+        self.info().attributes()
+    }
+
+    /// The identity that this agent has in the room.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.0.given.identity
+    }
+
+    /// The server to join the room on: the assignment's, or the worker's own.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.0.given.url
+    }
+
+    /// The join token, valid for an hour. Whoever has it is this agent: never log it.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        self.0.given.token.expose()
+    }
+
+    /// The worker's id at the server when the job was assigned.
+    #[must_use]
+    pub fn worker_id(&self) -> &str {
+        &self.0.given.worker_id
+    }
+
+    /// What `prewarm` made: one for all jobs of the process.
+    ///
+    /// # Panics
+    /// If `prewarm` made something else than an `S`, or there is none. Fails the job, touches no other.
+    #[must_use]
+    pub fn state<S: Send + Sync + 'static>(&self) -> &S {
+        self.try_state().unwrap_or_else(|| {
+            panic!("no state of type {}: it must be what Worker::prewarm returns", std::any::type_name::<S>())
+        })
+    }
+
+    /// As [`JobContext::state`], with `None` where that panics.
+    #[must_use]
+    pub fn try_state<S: Send + Sync + 'static>(&self) -> Option<&S> {
+        self.0.given.state.as_deref()?.downcast_ref()
+    }
+
+    /// Waits until the worker drains, and says until when the job may go on by itself. For ever if it does
+    /// not drain. Cancel safe, cheap, and may be called often: a drain that began is told at once.
+    pub async fn draining(&self) -> Draining {
+        phase::until(self.0.phase.clone(), |phase| phase.draining).await
+    }
+
+    /// Whether the worker drains.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.phase.borrow().draining.is_some()
+    }
+
+    /// Waits until this job is told to stop: by the server, by [`JobContext::shutdown`], at the drain
+    /// deadline. The entrypoint is cancelled at the [`Stopping::deadline`]. Cancel safe.
+    pub async fn stopping(&self) -> Stopping {
+        phase::until(self.0.phase.clone(), |phase| phase.stopping.clone()).await
+    }
+
+    /// Asks for this job to stop: [`JobContext::stopping`] resolves, and the entrypoint is cancelled if it
+    /// does not return within its grace period. Returns at once; only the first reason counts.
+    pub fn shutdown(&self, reason: impl Into<String>) {
+        self.lock(&self.0.requested).get_or_insert_with(|| reason.into());
+        // A worker that is gone ends its jobs anyway.
+        let _ = self.0.events.send(FromUser::StopRequested(JobId::from(self.id())));
+    }
+
+    /// Runs `callback` with the reason once the entrypoint is over, however it ended; all callbacks run at
+    /// once, within the job's grace period or what the drain left of it.
+    pub fn add_shutdown_callback<F, Fut>(&self, callback: F)
+    where
+        F: FnOnce(String) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.lock(&self.0.callbacks).push(Box::new(move |reason| Box::pin(callback(reason))));
+    }
+
+    /// Starts a task that belongs to the job: it has the job's log fields and [`JobContext::current`], is
+    /// cancelled when the entrypoint is over and joined before the job ends; its panic fails the job. It
+    /// runs on the runtime of the task that calls.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(self.enter(task));
+    }
+
+    /// Puts a field on every log line of the job from now on.
+    pub fn log_field(&self, key: impl Into<String>, value: impl fmt::Display) {
+        self.lock(&self.0.fields).insert(key.into(), value.to_string());
+    }
+
+    pub(crate) fn log_fields(&self) -> BTreeMap<String, String> {
+        self.lock(&self.0.fields).clone()
+    }
+
+    /// `future`, as a part of this job.
+    pub(crate) fn enter<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        use tracing::Instrument;
+        let info = self.info();
+        let span = tracing::info_span!(
+            "job", job_id = info.id(), room = info.room().name(), agent_name = info.agent_name()
+        );
+        CURRENT.scope(self.clone(), future).instrument(span)
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn take_callbacks(&self) -> Vec<Callback> {
+        std::mem::take(&mut *self.lock(&self.0.callbacks))
+    }
+
+    /// The reason that shutdown callbacks are told.
+    pub(crate) fn stop_reason(&self) -> String {
+        let stopping = self.0.phase.borrow().stopping.clone();
+        let requested = self.lock(&self.0.requested).clone();
+        stopping.and_then(|stopping| match stopping.reason.as_str() {
+            Stopping::REQUESTED => requested,
+            _ => Some(stopping.reason),
+        }).unwrap_or_default()
+    }
+
+    fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> std::sync::MutexGuard<'a, T> {
+        // What a panicking holder leaves behind is whole: every section is one assignment.
+        mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobContext").field("id", &self.id()).field("room", &self.room().name()).finish_non_exhaustive()
+    }
+}

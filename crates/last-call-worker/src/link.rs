@@ -1,0 +1,275 @@
+//! The link: the worker core's driver. Socket, timers, signals and user code's answers go in as inputs;
+//! what the core decides comes out and is done.
+//!
+//! Owns the connection and everything that is kept beside the core's bare ids. Refuses to decide, and to
+//! run user code: its thread must answer at once whatever that does.
+
+mod keep;
+mod perform;
+mod solo;
+mod watched;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use last_call_proto::{Input, JobId, Loss, Policy, Timer, Worker};
+use livekit_protocol as livekit;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::error::DialError;
+use crate::http::Beat;
+use crate::load::CurrentLoad;
+use crate::metrics::{Metrics, Rejected};
+use crate::observe::{Snapshot, Verb};
+use crate::offer::Reply;
+use crate::runner::{FromUser, TaskRunner};
+use crate::socket::{Dialler, Socket, SocketEvent};
+use crate::token::Keys;
+use crate::wire;
+
+pub(crate) use keep::Keep;
+pub(crate) use solo::Solo;
+pub(crate) use watched::{Report, Watched};
+
+/// How often an idle link shows that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the rest of the process may say to a link at any moment.
+#[derive(Clone, Debug)]
+pub(crate) enum Control {
+    /// Prewarming is done: register.
+    Start,
+    /// SIGTERM and its like, with the moment at which the process saw it.
+    Drain(std::time::Instant),
+    Quiet,
+    Unquiet,
+    Force,
+}
+
+impl From<Verb> for Control {
+    fn from(verb: Verb) -> Self {
+        match verb {
+            Verb::Drain => Self::Drain(std::time::Instant::now()),
+            Verb::Quiet => Self::Quiet,
+            Verb::Unquiet => Self::Unquiet,
+        }
+    }
+}
+
+/// Where jobs come from.
+pub(crate) enum Source {
+    /// A server, and the keys for it.
+    Server(Box<Dialler>, Keys),
+    /// One job, made here.
+    Solo(Solo),
+}
+
+/// Everything that a link is made of.
+pub(crate) struct Link {
+    pub(crate) core: Worker,
+    pub(crate) policy: Policy,
+    pub(crate) source: Source,
+    pub(crate) registration: livekit::RegisterWorkerRequest,
+    pub(crate) runner: TaskRunner,
+    pub(crate) control: mpsc::UnboundedReceiver<Control>,
+    pub(crate) verbs: mpsc::UnboundedReceiver<Verb>,
+    pub(crate) from_user: mpsc::UnboundedReceiver<FromUser>,
+    pub(crate) load: Option<Arc<CurrentLoad>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) snapshot: watch::Sender<Snapshot>,
+    pub(crate) watched: Watched,
+    pub(crate) beat: Arc<Beat>,
+    pub(crate) keep: Keep,
+    pub(crate) connection: Connection,
+    pub(crate) timers: crate::timers::Timers,
+}
+
+/// The connection, as far as it is.
+#[derive(Default)]
+pub(crate) enum Connection {
+    #[default]
+    None,
+    Opening(Pin<Box<dyn Future<Output = Result<Socket, DialError>> + Send>>),
+    Open(Socket),
+}
+
+/// What the link waits for.
+enum Happened {
+    Beat,
+    Control(Control),
+    Due,
+    User(FromUser),
+    Dialled(Result<Socket, DialError>),
+    Socket(SocketEvent),
+}
+
+impl Link {
+    /// Drives the core until it leaves.
+    pub(crate) async fn run(mut self) -> Report {
+        if let Source::Solo(solo) = &self.source {
+            solo.clone().begin(&mut self);
+        }
+        let mut beat = tokio::time::interval(BEAT_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.beat.beat();
+            if let Some(outcome) = self.settle().await {
+                return self.watched.report(outcome);
+            }
+            match self.happens(&mut beat).await {
+                Happened::Beat => {}
+                Happened::Control(control) => self.controlled(control),
+                Happened::Due => self.fire_due(),
+                Happened::User(event) => self.user_said(event),
+                Happened::Dialled(Ok(socket)) => {
+                    self.connection = Connection::Open(socket);
+                    self.core.handle(Input::Connected);
+                }
+                Happened::Dialled(Err(error)) => self.dial_failed(&error),
+                Happened::Socket(event) => self.socket_did(event),
+            }
+        }
+    }
+
+    /// Waits for the next thing, signals first.
+    async fn happens(&mut self, beat: &mut Interval) -> Happened {
+        let connection = async {
+            match &mut self.connection {
+                Connection::None => std::future::pending().await,
+                Connection::Opening(dialling) => Happened::Dialled(dialling.await),
+                Connection::Open(socket) => Happened::Socket(socket.event().await),
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(control) = self.control.recv() => Happened::Control(control),
+            Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
+            () = self.timers.next() => Happened::Due,
+            Some(event) = self.from_user.recv() => Happened::User(event),
+            happened = connection => happened,
+            _ = beat.tick() => Happened::Beat,
+        }
+    }
+
+    fn controlled(&mut self, control: Control) {
+        match control {
+            Control::Start => self.core.handle(Input::Start),
+            Control::Quiet => self.core.handle(Input::Quiet),
+            Control::Unquiet => self.core.handle(Input::Unquiet),
+            Control::Force => self.core.handle(Input::Force),
+            Control::Drain(seen) => {
+                self.watched.drain_asked(seen);
+                self.core.handle(Input::Drain);
+            }
+        }
+    }
+
+    fn fire_due(&mut self) {
+        // One at a time: what the core does about it may disarm the next.
+        let Some(timer) = self.timers.pop_due(Instant::now()) else { return };
+        if timer == Timer::Refresh {
+            self.runner.refresh_load();
+            self.measure();
+        }
+        self.core.handle(Input::Fired(timer));
+    }
+
+    /// Tells the core the load as it is now.
+    fn measure(&mut self) {
+        if let Some(load) = &self.load {
+            self.core.handle(Input::Load(load.get()));
+        }
+    }
+
+    fn user_said(&mut self, event: FromUser) {
+        let input = match event {
+            FromUser::Heartbeat(job) => Input::Heartbeat(job),
+            FromUser::ProbeAnswered => Input::ProbeAnswered,
+            FromUser::Load(load) => Input::Load(last_call_proto::Load::from_fraction(load)),
+            FromUser::Decided(job, reply) => return self.decided(job, reply),
+            FromUser::DecisionFailed(job, text) => {
+                tracing::error!(job_id = %job, panic = text, "the request handler panicked; the offer is declined");
+                self.runner.answered(&job);
+                Input::Decided(job, last_call_proto::Decision::Fail)
+            }
+            FromUser::StopRequested(job) => Input::StopRequested(job),
+            FromUser::Finishing(job) => Input::Finishing(job),
+            FromUser::Ended(job, end) => Input::Ended(job, end),
+        };
+        self.core.handle(input);
+    }
+
+    fn decided(&mut self, job: JobId, reply: Reply) {
+        self.runner.answered(&job);
+        let decision = FromUser::decision(&reply);
+        if let Reply::Accept(acceptance) = reply {
+            self.keep.accept(&job, acceptance);
+        }
+        self.core.handle(Input::Decided(job, decision));
+    }
+
+    fn dial_failed(&mut self, error: &DialError) {
+        self.connection = Connection::None;
+        self.watched.dial_failed(error);
+        let loss = if matches!(error, DialError::Refused { .. }) { Loss::Refused } else { Loss::Broken };
+        self.core.handle(Input::Lost(loss));
+    }
+
+    fn socket_did(&mut self, event: SocketEvent) {
+        match event {
+            SocketEvent::Written => {
+                self.watched.written(&self.metrics);
+                self.core.handle(Input::Flushed);
+            }
+            SocketEvent::Frame(bytes) => self.frame(&bytes),
+            SocketEvent::Text => self.rejected(Rejected::Text),
+            SocketEvent::Alive => self.core.handle(Input::Received(last_call_proto::FromServer::Other)),
+            SocketEvent::Closed { reason, oversized } => {
+                self.connection = Connection::None;
+                if oversized {
+                    self.rejected(Rejected::Oversized);
+                }
+                self.watched.lost(&reason);
+                self.core.handle(Input::Lost(Loss::Broken));
+            }
+        }
+    }
+
+    fn frame(&mut self, bytes: &[u8]) {
+        let Some(incoming) = wire::decode(bytes) else { return self.rejected(Rejected::Undecodable) };
+        if matches!(incoming, wire::Incoming::Unknown) {
+            self.watched.rejected(Rejected::Unknown, &self.metrics);
+        }
+        self.incoming(incoming);
+    }
+
+    /// Keeps what the core has no use for, and tells it the rest.
+    fn incoming(&mut self, incoming: wire::Incoming) {
+        let message = incoming.message();
+        match incoming {
+            wire::Incoming::Registered { worker_id, server_version } => {
+                self.watched.registered(worker_id, &server_version);
+            }
+            wire::Incoming::Offer(job) => {
+                self.metrics.offers.inc();
+                self.keep.offer(&self.core, job);
+                // An offer is judged by the load of this moment, not by that of the last report.
+                self.measure();
+            }
+            wire::Incoming::Assignment { job, url, token } => self.keep.assign(job, url, token),
+            wire::Incoming::Termination(_)
+            | wire::Incoming::GoAway
+            | wire::Incoming::Pong
+            | wire::Incoming::Unknown => {}
+        }
+        self.core.handle(Input::Received(message));
+    }
+
+    fn rejected(&mut self, why: Rejected) {
+        self.watched.rejected(why, &self.metrics);
+        self.core.handle(Input::Garbage);
+    }
+}

@@ -1,0 +1,190 @@
+//! Does what the core decided.
+//!
+//! Owns one arm for each output. Refuses any `if` about policy.
+
+use std::time::{Duration, Instant as StdInstant};
+
+use last_call_proto::{Declined, Event, Input, JobId, Outcome, Output, Phase, StopReason, Timer};
+use tokio::time::Instant;
+
+use super::{Connection, Link, Source};
+use crate::job::{Draining, Stopping};
+use crate::metrics::Stage;
+use crate::wire;
+
+/// The server's close is waited for this long: it is on the same network, or gone.
+const CLOSE_WITHIN: Duration = Duration::from_millis(50);
+
+impl Link {
+    /// Does everything the core asks for, writes what the socket takes, and shows the new state; says how
+    /// to leave when it is time.
+    pub(super) async fn settle(&mut self) -> Option<Outcome> {
+        loop {
+            if let Some(outcome) = self.perform_all() {
+                self.watched.publish(&self.core, &self.snapshot);
+                if let Connection::Open(socket) = std::mem::take(&mut self.connection) {
+                    socket.close(CLOSE_WITHIN).await;
+                }
+                return Some(outcome);
+            }
+            if self.solo_is_over() {
+                self.core.handle(Input::Drain);
+            } else if !self.transmit() {
+                self.watched.publish(&self.core, &self.snapshot);
+                return None;
+            }
+        }
+    }
+
+    /// A program that runs one job leaves with it.
+    fn solo_is_over(&self) -> bool {
+        let idle = self.core.jobs().running() == 0 && self.core.phase() == Phase::Serving;
+        matches!(self.source, Source::Solo(_)) && idle
+    }
+
+    /// Hands the next batch to the socket if it takes one. True if that itself was an input to the core.
+    fn transmit(&mut self) -> bool {
+        let solo = matches!(self.source, Source::Solo(_));
+        let Self { core, connection, registration, keep, watched, .. } = self;
+        let Connection::Open(socket) = connection else {
+            // A solo job has no one to tell: what would be written is as good as written.
+            let said = solo && core.poll_transmit().is_some();
+            if said {
+                core.handle(Input::Flushed);
+            }
+            return said;
+        };
+        if socket.is_idle()
+            && let Some(frames) = core.poll_transmit()
+        {
+            watched.writing(&frames);
+            socket.send(frames.into_iter().map(|frame| {
+                wire::encode(frame, registration, |job| keep.acceptance(job))
+            }));
+        }
+        false
+    }
+
+    pub(super) fn perform_all(&mut self) -> Option<Outcome> {
+        while let Some(output) = self.core.poll_output() {
+            if let Output::Exit(outcome) = output {
+                return Some(outcome);
+            }
+            self.perform(output);
+        }
+        None
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Dial => self.open(),
+            Output::HangUp => {
+                self.watched.lost("it showed no life");
+                self.connection = Connection::None;
+            }
+            Output::Arm(timer) => {
+                let wait = self.policy.wait(&timer, self.core.attempt(), fastrand::u32(..));
+                self.timers.arm(timer, Instant::now() + wait);
+            }
+            Output::Disarm(timer) => self.timers.disarm(&timer),
+            Output::Ask(job) => {
+                if let Some(info) = self.keep.info(&job) {
+                    self.runner.ask(&job, info);
+                }
+            }
+            Output::Forget(job) => self.runner.forget(&job),
+            Output::Probe => self.runner.probe(),
+            Output::Launch(job) => self.launch(&job),
+            Output::Notify(job) => self.runner.notify(&job, Draining { deadline: self.drain_deadline() }),
+            Output::Tell(job, reason) => {
+                let stopping = Stopping { reason: in_words(reason).to_owned(), deadline: self.stop_deadline(reason) };
+                self.runner.tell(&job, stopping);
+            }
+            Output::Cancel(job) => self.runner.cancel(&job),
+            Output::Kill(job) => self.runner.kill(&job),
+            Output::Release(job) => self.runner.release(&job),
+            Output::Event(event) => self.happened(&event),
+            Output::Exit(_) => {}
+        }
+    }
+
+    fn open(&mut self) {
+        if let Source::Server(dialler, keys) = &self.source {
+            self.connection = match keys.worker_token() {
+                Ok(token) => {
+                    let dialler = dialler.clone();
+                    Connection::Opening(Box::pin(async move { dialler.dial(&token).await }))
+                }
+                Err(error) => Connection::Opening(Box::pin(std::future::ready(Err(error)))),
+            };
+        }
+    }
+
+    fn launch(&mut self, job: &JobId) {
+        if let Some(seconds) = self.keep.lap(job) {
+            self.metrics.dispatch_seconds.of(Stage::AnsweredToAssigned).observe(seconds);
+        }
+        let server = match &self.source {
+            Source::Server(dialler, _) => dialler.url(),
+            Source::Solo(solo) => solo.url(),
+        };
+        if let Some(launch) = self.keep.launch(job, server, self.watched.worker_id()) {
+            self.runner.launch(job, launch.info, launch.given);
+        }
+    }
+
+    fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Accepted(job) => {
+                if let Some(seconds) = self.keep.lap(job) {
+                    self.metrics.dispatch_seconds.of(Stage::OfferedToAnswered).observe(seconds);
+                }
+            }
+            // The offer and the acceptance of the job that runs already are still needed.
+            Event::Declined(_, Declined::Duplicate) => {}
+            Event::Declined(job, _) => self.keep.forget(job),
+            Event::Disconnected => {
+                self.connection = Connection::None;
+                self.keep.prune(&self.core);
+            }
+            Event::Phase(_)
+            | Event::Registered
+            | Event::GoAway
+            | Event::OfferLost(_)
+            | Event::LateDecision(_)
+            | Event::AssignmentMissed(_)
+            | Event::AssignmentUnknown(_)
+            | Event::TerminationUnknown(_)
+            | Event::Ended(..)
+            | Event::Wedged
+            | Event::Recovered
+            | Event::OutOfOrder
+            | Event::Garbage => {}
+        }
+        self.watched.happened(event, &self.core, &self.policy, &self.metrics);
+    }
+
+    /// When jobs are told to stop in this drain.
+    fn drain_deadline(&self) -> StdInstant {
+        self.timers.at(&Timer::DrainTell).map_or_else(StdInstant::now, Instant::into_std)
+    }
+
+    /// When a job that is told to stop now is cancelled.
+    fn stop_deadline(&self, reason: StopReason) -> StdInstant {
+        let grace = match reason {
+            StopReason::DrainDeadline => self.policy.drain.cancel_after.min(self.policy.cancel_after),
+            StopReason::Terminated | StopReason::Requested => self.policy.cancel_after,
+            StopReason::Forced => Duration::ZERO,
+        };
+        StdInstant::now() + grace
+    }
+}
+
+fn in_words(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Terminated => "the server ended the job",
+        StopReason::Requested => Stopping::REQUESTED,
+        StopReason::DrainDeadline => "the drain deadline has come",
+        StopReason::Forced => "the worker is forced to leave",
+    }
+}

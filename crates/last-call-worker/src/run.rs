@@ -1,0 +1,163 @@
+//! `run`: a whole worker program, from the command line to the exit code.
+//!
+//! Owns the process: signals first, then threads, then user code. Refuses to start where it could not keep
+//! its promises.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use last_call_proto::Outcome;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::mpsc;
+
+use crate::config::{self, Config, Mode};
+use crate::error::StartError;
+use crate::exit::Exit;
+use crate::link::{Report, Solo};
+use crate::options::{Cli, Command, ConnectOptions, Options, Program};
+use crate::program::Worker;
+use crate::start::{self, Controls, Finished, Started};
+
+/// Log lines still queued at the exit are waited for this long.
+const LOGS_WITHIN: Duration = Duration::from_millis(100);
+
+/// How often a user thread looks for tasks that other threads gave it, in tasks: a heartbeat must not wait
+/// behind many of a busy program's own.
+const LOOK_FOR_OTHERS_EVERY: u32 = 3;
+
+/// Runs a worker program: reads the command line, and returns the code to exit with.
+///
+/// Call it first in a `main` that is not async. It owns signals, threads and logs; user code runs on a
+/// runtime of its own and may block, spin or panic there without touching the drain. Before `run` begins
+/// SIGTERM ends the process, which is harmless: nothing is registered yet.
+///
+/// For flags of your own see [`run_with`]; for a worker inside a program that has a runtime,
+/// [`Worker::serve`].
+#[must_use]
+pub fn run(worker: Worker) -> ExitCode {
+    guarded(worker, |()| Program::parse().cli, ())
+}
+
+/// As [`run`], with a command line that was parsed already: flatten [`Cli`] into your own.
+#[must_use]
+pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
+    guarded(worker, |cli| cli, cli)
+}
+
+fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode {
+    let controls = mpsc::unbounded_channel();
+    // Before anything else that takes time: from here on no signal is lost.
+    let watched = crate::signal::watch(controls.0.clone());
+    let cli = cli(given);
+    let started = watched.map_err(|error| StartError::System { what: "signal handlers", error });
+    match started.and_then(|()| program(cli.command, worker, controls)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            say(&error);
+            Exit::from(&error)
+        }
+    }
+    .into()
+}
+
+fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
+    if Handle::try_current().is_ok() {
+        return Err(StartError::InsideRuntime);
+    }
+    if cfg!(panic = "abort") {
+        return Err(StartError::PanicAborts);
+    }
+    if !worker.has_entrypoint() {
+        return Err(StartError::Usage("the worker has no entrypoint; give it one by Worker::entrypoint".to_owned()));
+    }
+    match command {
+        Command::Start(options) => start(&options, Mode::Production, worker, controls),
+        Command::Dev(options) => start(&options, Mode::Development, worker, controls),
+        Command::Connect(options) => connect(&options, worker, controls),
+    }
+}
+
+fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
+    config::logging(&options.log, mode, io::stdout().is_terminal())?;
+    log_panics();
+    let config = Config::new(options, mode, &worker.program.agent_name)?;
+    let user = user_runtime(config.user_threads)?;
+    let started = start::serve(worker, config, user.handle(), controls)?;
+    let finished = finish(started, user);
+    finished.map(|report| Exit::from(&report.outcome))
+}
+
+fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
+    config::logging(&options.log, Mode::Development, true)?;
+    log_panics();
+    let endpoint = config::endpoint(&options.server)?;
+    let keys = config::keys(&options.server)?;
+    let identity = options.identity.clone().unwrap_or_else(|| format!("agent-{:08x}", fastrand::u32(..)));
+    let token = keys.join_token(&options.room, &identity);
+    let token = token.map_err(|error| StartError::Usage(format!("cannot make a join token: {error}")))?;
+    let solo = Solo {
+        url: endpoint.as_str().to_owned(),
+        room: options.room.clone(),
+        identity,
+        agent_name: worker.program.agent_name.clone(),
+        token,
+    };
+    let user = user_runtime(None)?;
+    let started = start::connect(worker, solo, config::policy(&options.stop), user.handle(), controls)?;
+    let report = finish(started, user)?;
+    Ok(if report.failed > 0 { Exit::Failed } else { Exit::from(&report.outcome) })
+}
+
+/// Waits for the end, says how it went, and leaves whatever still runs behind.
+fn finish(started: Started, user: Runtime) -> Result<Report, StartError> {
+    let finished = started.wait();
+    user.shutdown_background();
+    match finished {
+        Finished::Left(report) => {
+            log_outcome(&report);
+            crate::log::flush(LOGS_WITHIN);
+            Ok(report)
+        }
+        Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
+        Finished::LinkDied => Err(StartError::LinkDied),
+    }
+}
+
+/// The last line of the log (DRAIN-8).
+fn log_outcome(report: &Report) {
+    let Report { outcome, succeeded, failed } = report;
+    let exit_code = Exit::from(outcome) as u8;
+    match outcome {
+        Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
+        Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {
+            let cut_off = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            let why = if matches!(outcome, Outcome::CutOff(_)) { "the drain budget ran out" } else { "forced to leave" };
+            tracing::error!(succeeded, failed, cut_off, exit_code, why, "left: jobs were cut off");
+        }
+        Outcome::Refused => tracing::error!(exit_code, "left: the server refused the worker"),
+    }
+}
+
+fn user_runtime(threads: Option<u16>) -> Result<Runtime, StartError> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.into());
+    }
+    builder.enable_all().thread_name("user").global_queue_interval(LOOK_FOR_OTHERS_EVERY);
+    builder.build().map_err(|error| StartError::System { what: "runtime for user code", error })
+}
+
+/// Panics become log lines, with the fields of the job that they happened in.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(at, panic = panic.payload_as_str().unwrap_or("no text"), "panicked");
+    }));
+}
+
+#[expect(clippy::print_stderr, reason = "a program that did not start has no log yet")]
+fn say(error: &StartError) {
+    eprintln!("error: {error}");
+}

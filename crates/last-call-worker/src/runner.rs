@@ -1,0 +1,236 @@
+//! Runs user code as tasks on the user's runtime: request handlers, entrypoints, callbacks.
+//!
+//! Owns the isolation of one job from another and the way back to the core. Refuses to decide when a job
+//! must stop.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use last_call_proto::{Decision, End, JobId};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, Stopping, panic_text};
+use crate::offer::{JobRequest, Reply};
+use crate::program::Program;
+
+/// What user code tells the core.
+#[derive(Debug)]
+pub(crate) enum FromUser {
+    /// It runs: sent before the request handler is called.
+    Heartbeat(JobId),
+    ProbeAnswered,
+    /// The load that the user's own function gave, of 1.
+    Load(f64),
+    Decided(JobId, Reply),
+    /// The request handler panicked; what it said.
+    DecisionFailed(JobId, String),
+    StopRequested(JobId),
+    Finishing(JobId),
+    Ended(JobId, End),
+}
+
+impl FromUser {
+    /// The decision as the core knows it.
+    pub(crate) fn decision(reply: &Reply) -> Decision {
+        match reply {
+            Reply::Accept(_) => Decision::Accept,
+            Reply::Reject => Decision::Reject,
+            Reply::Terminate => Decision::Terminate,
+        }
+    }
+}
+
+/// Runs each job as a task of one runtime.
+pub(crate) struct TaskRunner {
+    user: Handle,
+    program: Arc<Program>,
+    events: mpsc::UnboundedSender<FromUser>,
+    state: Prewarmed,
+    asked: HashMap<JobId, AbortHandle>,
+    running: HashMap<JobId, Running>,
+}
+
+/// What prewarming makes, which is there before the first job is.
+enum Prewarmed {
+    Waiting(oneshot::Receiver<Option<State>>),
+    Done(Option<State>),
+}
+
+impl Prewarmed {
+    fn get(&mut self) -> Option<State> {
+        if let Self::Waiting(waiting) = self {
+            *self = Self::Done(waiting.try_recv().ok().flatten());
+        }
+        match self {
+            Self::Done(state) => state.clone(),
+            Self::Waiting(_) => None,
+        }
+    }
+}
+
+struct Running {
+    phase: watch::Sender<JobPhase>,
+    cancel: Option<oneshot::Sender<()>>,
+    task: AbortHandle,
+    context: JobContext,
+}
+
+impl TaskRunner {
+    pub(crate) fn new(
+        user: Handle,
+        program: Arc<Program>,
+        events: mpsc::UnboundedSender<FromUser>,
+        prewarmed: oneshot::Receiver<Option<State>>,
+    ) -> Self {
+        let state = Prewarmed::Waiting(prewarmed);
+        Self { user, program, events, state, asked: HashMap::new(), running: HashMap::new() }
+    }
+
+    /// Sends a heartbeat, refreshes the user's own load, and asks about an offer, in this order.
+    pub(crate) fn ask(&mut self, job: &JobId, info: Arc<JobInfo>) {
+        let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
+        let task = self.user.spawn(async move {
+            let _ = events.send(FromUser::Heartbeat(id.clone()));
+            report_load(&program, &events);
+            let decided = AssertUnwindSafe(async { program.decide(JobRequest::new(info)).await }).catch_unwind();
+            let _ = events.send(match decided.await {
+                Ok(reply) => FromUser::Decided(id, reply),
+                Err(panic) => FromUser::DecisionFailed(id, panic_text(panic.as_ref())),
+            });
+        });
+        self.asked.insert(job.clone(), task.abort_handle());
+    }
+
+    /// Stops to ask about an offer.
+    pub(crate) fn forget(&mut self, job: &JobId) {
+        if let Some(task) = self.asked.remove(job) {
+            task.abort();
+        }
+    }
+
+    /// The question about an offer is answered.
+    pub(crate) fn answered(&mut self, job: &JobId) {
+        self.asked.remove(job);
+    }
+
+    pub(crate) fn probe(&self) {
+        let events = self.events.clone();
+        self.user.spawn(async move { events.send(FromUser::ProbeAnswered) });
+    }
+
+    /// Refreshes the user's own load, if there is a function for it.
+    pub(crate) fn refresh_load(&self) {
+        if self.program.has_load() {
+            let (program, events) = (self.program.clone(), self.events.clone());
+            self.user.spawn(async move { report_load(&program, &events) });
+        }
+    }
+
+    /// Starts a job's entrypoint.
+    pub(crate) fn launch(&mut self, job: &JobId, info: Arc<JobInfo>, mut given: Given) {
+        given.state = self.state.get();
+        let (phase, seen) = watch::channel(JobPhase::default());
+        let (cancel, cancelled) = oneshot::channel();
+        let context = JobContext::new(info, given, seen, self.events.clone());
+        let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
+        let whole = context.enter(run_job(program, context.clone(), cancelled, events, id));
+        let task = self.user.spawn(whole).abort_handle();
+        self.running.insert(job.clone(), Running { phase, cancel: Some(cancel), task, context });
+    }
+
+    pub(crate) fn notify(&self, job: &JobId, draining: Draining) {
+        if let Some(running) = self.running.get(job) {
+            running.phase.send_modify(|phase| phase.draining = Some(draining));
+        }
+    }
+
+    pub(crate) fn tell(&self, job: &JobId, stopping: Stopping) {
+        if let Some(running) = self.running.get(job) {
+            running.phase.send_modify(|phase| phase.stopping = Some(stopping));
+        }
+    }
+
+    /// Cancels a job's entrypoint; its shutdown callbacks run.
+    pub(crate) fn cancel(&mut self, job: &JobId) {
+        if let Some(cancel) = self.running.get_mut(job).and_then(|running| running.cancel.take()) {
+            // A job that is over already needs no cancelling.
+            let _ = cancel.send(());
+        }
+    }
+
+    /// Ends a job. Code that blocks its thread is left behind: nothing ends a thread but its process.
+    pub(crate) fn kill(&mut self, job: &JobId) {
+        if let Some(running) = self.running.remove(job) {
+            running.task.abort();
+            running.context.tasks().abort();
+        }
+    }
+
+    /// The job's last report is out: forget it.
+    pub(crate) fn release(&mut self, job: &JobId) {
+        self.running.remove(job);
+    }
+}
+
+fn report_load(program: &Program, events: &mpsc::UnboundedSender<FromUser>) {
+    // A load function that panics counts as the whole load: it must not draw calls.
+    if let Some(load) = program.load() {
+        let _ = events.send(FromUser::Load(load));
+    }
+}
+
+/// One job from the entrypoint to the last callback.
+async fn run_job(
+    program: Arc<Program>,
+    job: JobContext,
+    cancelled: oneshot::Receiver<()>,
+    events: mpsc::UnboundedSender<FromUser>,
+    id: JobId,
+) {
+    let end = run_entrypoint(&program, &job, cancelled).await;
+    let _ = events.send(FromUser::Finishing(id.clone()));
+    job.tasks().cancel().await;
+    let panicked = run_callbacks(&job).await;
+    let end = match (end, panicked) {
+        (End::Success, Some(text)) => End::Failed(format!("a shutdown callback panicked: {text}").into()),
+        (end, _) => end,
+    };
+    let _ = events.send(FromUser::Ended(id, end));
+}
+
+async fn run_entrypoint(program: &Program, job: &JobContext, cancelled: oneshot::Receiver<()>) -> End {
+    let entrypoint = AssertUnwindSafe(async { program.entry(job.clone()).await }).catch_unwind();
+    tokio::select! {
+        biased;
+        Ok(()) = cancelled => End::Failed("cancelled: it did not return within its grace period".into()),
+        failure = job.tasks().failure() => End::Failed(failure.into()),
+        result = entrypoint => match result {
+            Ok(Ok(())) => End::Success,
+            Ok(Err(error)) => End::Failed(crate::error::whole_text(error.as_ref()).into()),
+            Err(panic) => End::Failed(format!("panicked: {}", panic_text(panic.as_ref())).into()),
+        },
+    }
+}
+
+/// Runs all shutdown callbacks at once, and says what the first one to panic said.
+async fn run_callbacks(job: &JobContext) -> Option<String> {
+    let reason = job.stop_reason();
+    let mut callbacks = JoinSet::new();
+    for callback in job.take_callbacks() {
+        let reason = reason.clone();
+        callbacks.spawn(job.enter(async move { callback(reason).await }));
+    }
+    let mut panicked = None;
+    while let Some(done) = callbacks.join_next().await {
+        if let Err(error) = done
+            && let Ok(panic) = error.try_into_panic()
+        {
+            panicked.get_or_insert_with(|| panic_text(panic.as_ref()));
+        }
+    }
+    panicked
+}

@@ -1,0 +1,76 @@
+//! `Worker::serve`: a worker inside a program that has a runtime of its own.
+//!
+//! Owns nothing but the worker's life. Refuses signals, logs and exits, which are the program's.
+
+use std::future::Future;
+
+use clap::Parser;
+use last_call_proto::Outcome;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Mode};
+use crate::error::StartError;
+use crate::link::Control;
+use crate::options::Options;
+use crate::program::Worker;
+use crate::start::{self, Finished};
+
+#[derive(Parser)]
+struct FromEnv {
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Options {
+    /// Options as the environment has them.
+    ///
+    /// # Errors
+    /// If a variable makes no sense; the text names it.
+    pub fn from_env() -> Result<Self, StartError> {
+        let read = FromEnv::try_parse_from(["worker"]);
+        read.map(|read| read.options).map_err(|error| StartError::Usage(error.to_string()))
+    }
+}
+
+impl Worker {
+    /// Runs the worker until `shutdown` resolves and the drain that it starts is over. User code runs on
+    /// the runtime that this is called on; the link has its own thread, so a blocked runtime delays only
+    /// `shutdown` itself.
+    ///
+    /// Not cancel safe: dropped, it forces the worker to leave, and running jobs are cut off.
+    ///
+    /// # Errors
+    /// If the worker cannot start; nothing is registered then. A server that refuses it is no error but
+    /// [`Outcome::Refused`].
+    pub async fn serve(self, options: Options, shutdown: impl Future<Output = ()> + Send) -> Result<Outcome, StartError> {
+        if !self.has_entrypoint() {
+            return Err(StartError::Usage("the worker has no entrypoint; give it one by Worker::entrypoint".to_owned()));
+        }
+        let config = Config::new(&options, Mode::Production, &self.program.agent_name)?;
+        let controls = mpsc::unbounded_channel();
+        let forced = ForcedWhenDropped(controls.0.clone());
+        let mut ended = Box::pin(start::serve(self, config, &Handle::current(), controls)?.ended());
+        let finished = tokio::select! {
+            finished = &mut ended => finished,
+            () = shutdown => {
+                // A worker that left already needs no telling.
+                let _ = forced.0.send(Control::Drain(std::time::Instant::now()));
+                ended.await
+            }
+        };
+        match finished {
+            Finished::Left(report) => Ok(report.outcome),
+            Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
+            Finished::LinkDied => Err(StartError::LinkDied),
+        }
+    }
+}
+
+struct ForcedWhenDropped(mpsc::UnboundedSender<Control>);
+
+impl Drop for ForcedWhenDropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(Control::Force);
+    }
+}

@@ -1,0 +1,204 @@
+//! Opening a connection: URL, name, proxy, TCP, TLS, upgrade.
+//!
+//! Owns the way to an open [`Socket`]. Refuses to try twice: the core says when.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self};
+use url::{Host, Url};
+
+use super::proxy::Proxies;
+use super::{FRAME_LIMIT, Socket, Transport, tls};
+use crate::error::{DialError, UrlError};
+
+/// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the server is: a checked `ws`, `wss`, `http` or `https` URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoint(Url);
+
+impl Endpoint {
+    /// Checks a LiveKit URL. Plain `ws://` is for loopback only, unless `insecure`: the token that goes
+    /// over it opens every room.
+    pub(crate) fn parse(text: &str, insecure: bool) -> Result<Self, UrlError> {
+        let shown = text.split(['?', '#']).next().unwrap_or_default().to_owned();
+        let mut url = Url::parse(text).map_err(|error| UrlError::Malformed { url: shown.clone(), error })?;
+        let scheme = match url.scheme() {
+            "ws" | "http" => "ws",
+            "wss" | "https" => "wss",
+            other => return Err(UrlError::Scheme { url: shown.clone(), scheme: other.to_owned() }),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(UrlError::Credentials);
+        }
+        if url.host().is_none() || url.set_scheme(scheme).is_err() {
+            return Err(UrlError::NoHost { url: shown });
+        }
+        url.set_fragment(None);
+        let endpoint = Self(url);
+        if scheme == "ws" && !insecure && !endpoint.is_loopback() {
+            return Err(UrlError::Insecure { url: shown });
+        }
+        Ok(endpoint)
+    }
+
+    /// The URL as a room client takes it.
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.as_str().trim_end_matches('/')
+    }
+
+    /// The host and port, for messages; never the query, which may hold a token.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.0.host_str().unwrap_or_default(), self.port())
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.0.scheme() == "wss"
+    }
+
+    pub(super) fn host(&self) -> String {
+        self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned()
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or(if self.is_tls() { 443 } else { 80 })
+    }
+
+    pub(super) fn is_loopback(&self) -> bool {
+        match self.0.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
+            Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
+            None => false,
+        }
+    }
+
+    /// The worker's endpoint: `/agent` behind the URL's own path, its query kept.
+    fn agent_uri(&self) -> Result<Uri, DialError> {
+        let mut url = self.0.clone();
+        let path = format!("{}/agent", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        url.as_str().parse().map_err(|_| DialError::Uri)
+    }
+}
+
+/// Opens connections to one server.
+#[derive(Clone)]
+pub(crate) struct Dialler {
+    endpoint: Endpoint,
+    tls: tls::Config,
+    proxies: Arc<Proxies>,
+}
+
+impl Dialler {
+    /// Reads the trusted roots and the proxy variables, once.
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        let tls = tls::Config::new();
+        Self { endpoint, tls, proxies: Arc::new(Proxies::from_env()) }
+    }
+
+    /// The server's URL, for those who join its rooms.
+    pub(crate) fn url(&self) -> &str {
+        self.endpoint.as_str()
+    }
+
+    /// Opens one connection, with `token` as the bearer. Cancel safe: dropped, it leaves nothing behind.
+    pub(crate) async fn dial(&self, token: &str) -> Result<Socket, DialError> {
+        let (host, port) = (self.endpoint.host(), self.endpoint.port());
+        let tcp = match self.proxies.for_endpoint(&self.endpoint)? {
+            Some(proxy) => proxy.connect(&host, port).await?,
+            None => connect(&host, port).await?,
+        };
+        let stream: Box<dyn Transport> =
+            if self.endpoint.is_tls() { Box::new(self.tls.wrap(tcp, &host).await?) } else { Box::new(tcp) };
+        self.upgrade(stream, token).await
+    }
+
+    async fn upgrade(&self, stream: Box<dyn Transport>, token: &str) -> Result<Socket, DialError> {
+        let mut request = self.endpoint.agent_uri()?.into_client_request().map_err(DialError::Upgrade)?;
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| DialError::Token("not a header value".into()))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        let agent = concat!("last-call/", env!("CARGO_PKG_VERSION"));
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_LIMIT))
+            .max_frame_size(Some(FRAME_LIMIT));
+        match tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await {
+            Ok((stream, _)) => Ok(Socket::new(stream)),
+            Err(tungstenite::Error::Http(response)) => Err(answered(response.status(), response.body().as_deref())),
+            Err(error) => Err(DialError::Upgrade(error)),
+        }
+    }
+}
+
+/// What a server that answered something else than an upgrade means by it.
+fn answered(status: StatusCode, body: Option<&[u8]>) -> DialError {
+    let said: String =
+        String::from_utf8_lossy(body.unwrap_or_default()).chars().filter(|c| !c.is_control()).take(200).collect();
+    let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    if status.is_client_error() && !passing.contains(&status) {
+        DialError::Refused { status: status.as_u16(), said }
+    } else {
+        DialError::Unavailable { status: status.as_u16(), said }
+    }
+}
+
+/// A TCP connection to the first of the host's addresses that takes one.
+pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let failed = |error| DialError::Tcp { host: host.to_owned(), port, error };
+    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)).map_err(failed)?;
+    Ok(tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_prefix_and_query_are_kept() {
+        for (given, dialled) in [
+            ("ws://localhost:7880", "ws://localhost:7880/agent"),
+            ("http://127.0.0.1:7880/", "ws://127.0.0.1:7880/agent"),
+            ("wss://a.example/livekit/", "wss://a.example/livekit/agent"),
+            ("https://a.example/x?worker_token=1", "wss://a.example/x/agent?worker_token=1"),
+            ("ws://[::1]:7880", "ws://[::1]:7880/agent"),
+        ] {
+            let endpoint = Endpoint::parse(given, false).expect(given);
+            assert_eq!(endpoint.agent_uri().expect(given), dialled, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_work_is_refused_with_its_reason() {
+        let refused = |url: &str| Endpoint::parse(url, false).expect_err(url).to_string();
+        assert!(refused("livekit.example").contains("livekit.example"));
+        assert!(refused("ftp://livekit.example").contains("ftp"));
+        assert!(refused("ws://livekit.example").contains("--insecure-ws"));
+        assert!(refused("wss://key:sesame@livekit.example").contains("LIVEKIT_API_KEY"));
+        assert!(!refused("wss://key:sesame@livekit.example").contains("sesame"));
+        assert!(!refused("ws://livekit.example/?token=sesame").contains("sesame"));
+        assert!(Endpoint::parse("ws://livekit.example", true).is_ok());
+    }
+
+    #[test]
+    fn wire_1_no_url_panics() {
+        bolero::check!().with_type::<String>().for_each(|text| {
+            if let Ok(endpoint) = Endpoint::parse(text, true) {
+                let _ = endpoint.agent_uri();
+            }
+        });
+    }
+}

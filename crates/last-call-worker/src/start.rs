@@ -1,0 +1,282 @@
+//! Starting a worker and waiting for its end: the threads and what they share.
+//!
+//! Owns the link thread and the operations thread. Refuses signals and exit codes, which are
+//! [`crate::run`]'s.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use last_call_proto::{Limits, Policy};
+use livekit_protocol as livekit;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::admin::{self, AdminSocket};
+use crate::config::Config;
+use crate::error::StartError;
+use crate::http::{self, Beat, Ops, WorkerInfo};
+use crate::job::State;
+use crate::link::{Connection, Control, Keep, Link, Report, Solo, Source, Watched};
+use crate::load::LoadSampler;
+use crate::metrics::Metrics;
+use crate::observe::Snapshot;
+use crate::program::{Permissions, Program, Worker};
+use crate::runner::TaskRunner;
+use crate::socket::Dialler;
+use crate::timers::Timers;
+
+/// What came of a worker.
+#[derive(Debug)]
+pub(crate) enum Finished {
+    /// It left.
+    Left(Report),
+    /// Prewarming failed; nothing was registered.
+    PrewarmFailed(String),
+    /// The link thread is dead: a fault of this crate.
+    LinkDied,
+}
+
+/// The two ends of the channel on which everyone speaks to the link.
+pub(crate) type Controls = (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>);
+
+/// A running worker.
+pub(crate) struct Started {
+    finished: mpsc::UnboundedReceiver<Finished>,
+    /// Dropped, it ends the operations thread.
+    _operations: oneshot::Sender<()>,
+}
+
+impl Started {
+    /// Waits for the worker's end on a thread that may block.
+    pub(crate) fn wait(mut self) -> Finished {
+        self.finished.blocking_recv().unwrap_or(Finished::LinkDied)
+    }
+
+    /// Waits for the worker's end.
+    pub(crate) async fn ended(mut self) -> Finished {
+        self.finished.recv().await.unwrap_or(Finished::LinkDied)
+    }
+}
+
+/// Starts `worker` against a server: probes first, then prewarming, then the registration.
+pub(crate) fn serve(worker: Worker, config: Config, user: &Handle, controls: Controls) -> Result<Started, StartError> {
+    let (control, orders) = controls;
+    let program = Arc::new(worker.program);
+    let load = LoadSampler::new();
+    let current = (!program.has_load()).then(|| load.current());
+    let (snapshot, shown) = watch::channel(Snapshot::default());
+    let (verbs, verbs_taken) = mpsc::unbounded_channel();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    let beat = Arc::new(Beat::new());
+    let ops = Ops {
+        info: WorkerInfo {
+            agent_name: config.agent_name.clone(),
+            worker_type: program.job_type.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+        },
+        snapshot: shown,
+        verbs,
+        metrics: metrics.clone(),
+        beat: beat.clone(),
+        admin_token: config.admin_token,
+        admin_host: config.admin_host,
+    };
+    let listener = config.http.map(listen).transpose()?;
+    let admin = config.admin_socket.as_deref().map(AdminSocket::bind).transpose();
+    let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
+    let operations = start_operations(Arc::new(ops), listener, admin, load)?;
+
+    let (finished, ended) = mpsc::unbounded_channel();
+    let (warm, warmed) = oneshot::channel();
+    let server = config.endpoint.authority();
+    let registration = registration(&program, config.agent_name, config.deployment);
+    let parts = Parts {
+        limits: config.limits,
+        policy: config.policy,
+        source: Source::Server(Box::new(Dialler::new(config.endpoint)), config.keys),
+        registration,
+        watched: Watched::new(server),
+        orders,
+        verbs: verbs_taken,
+        load: current,
+        metrics,
+        snapshot,
+        beat,
+    };
+    start_link(parts, program, user.clone(), warmed, finished.clone())?;
+    prewarm(worker.prewarm, user, warm, control, finished);
+    Ok(Started { finished: ended, _operations: operations })
+}
+
+/// Runs one job in a room, without a server's dispatch.
+pub(crate) fn connect(worker: Worker, solo: Solo, policy: Policy, user: &Handle, controls: Controls) -> Result<Started, StartError> {
+    let (control, orders) = controls;
+    let (operations, _) = oneshot::channel();
+    let (finished, ended) = mpsc::unbounded_channel();
+    let (warm, warmed) = oneshot::channel();
+    let parts = Parts {
+        limits: Limits { threshold: None, ..Limits::default() },
+        policy,
+        source: Source::Solo(solo),
+        registration: livekit::RegisterWorkerRequest::default(),
+        watched: Watched::default(),
+        orders,
+        verbs: mpsc::unbounded_channel().1,
+        load: None,
+        metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
+        snapshot: watch::channel(Snapshot::default()).0,
+        beat: Arc::new(Beat::new()),
+    };
+    start_link(parts, Arc::new(worker.program), user.clone(), warmed, finished.clone())?;
+    prewarm(worker.prewarm, user, warm, control, finished);
+    Ok(Started { finished: ended, _operations: operations })
+}
+
+/// What a link is made of before prewarming is done.
+struct Parts {
+    limits: Limits,
+    policy: Policy,
+    source: Source,
+    registration: livekit::RegisterWorkerRequest,
+    watched: Watched,
+    orders: mpsc::UnboundedReceiver<Control>,
+    verbs: mpsc::UnboundedReceiver<crate::observe::Verb>,
+    load: Option<Arc<crate::load::CurrentLoad>>,
+    metrics: Arc<Metrics>,
+    snapshot: watch::Sender<Snapshot>,
+    beat: Arc<Beat>,
+}
+
+fn prewarm(
+    prewarm: Option<crate::program::Prewarm>,
+    user: &Handle,
+    warm: oneshot::Sender<Option<State>>,
+    control: mpsc::UnboundedSender<Control>,
+    finished: mpsc::UnboundedSender<Finished>,
+) {
+    let Some(prewarm) = prewarm else {
+        let _ = warm.send(None);
+        let _ = control.send(Control::Start);
+        return;
+    };
+    let warming = user.spawn(async move { prewarm().await });
+    user.spawn(async move {
+        let failed = match warming.await {
+            Ok(Ok(state)) => {
+                let _ = warm.send(Some(state));
+                let _ = control.send(Control::Start);
+                return;
+            }
+            Ok(Err(error)) => crate::error::whole_text(error.as_ref()),
+            Err(error) => error.try_into_panic().map_or_else(
+                |_| "it was cancelled".to_owned(),
+                |panic| format!("it panicked: {}", crate::job::panic_text(panic.as_ref())),
+            ),
+        };
+        let _ = finished.send(Finished::PrewarmFailed(failed));
+    });
+}
+
+fn start_link(
+    parts: Parts,
+    program: Arc<Program>,
+    user: Handle,
+    warmed: oneshot::Receiver<Option<State>>,
+    finished: mpsc::UnboundedSender<Finished>,
+) -> Result<(), StartError> {
+    let runtime = current_thread("a runtime for the link")?;
+    let (to_link, from_user) = mpsc::unbounded_channel();
+    let link = Link {
+        core: last_call_proto::Worker::new(parts.limits),
+        policy: parts.policy,
+        source: parts.source,
+        registration: parts.registration,
+        runner: TaskRunner::new(user, program, to_link, warmed),
+        control: parts.orders,
+        verbs: parts.verbs,
+        from_user,
+        load: parts.load,
+        metrics: parts.metrics,
+        snapshot: parts.snapshot,
+        watched: parts.watched,
+        beat: parts.beat,
+        keep: Keep::default(),
+        connection: Connection::default(),
+        timers: Timers::default(),
+    };
+    thread("last-call-link", move || {
+        let report = catch_unwind(AssertUnwindSafe(|| runtime.block_on(link.run())));
+        let _ = finished.send(report.map_or(Finished::LinkDied, Finished::Left));
+        // A name that is being looked up must not hold the exit.
+        runtime.shutdown_background();
+    })
+}
+
+fn start_operations(
+    ops: Arc<Ops>,
+    listener: Option<TcpListener>,
+    admin: Option<AdminSocket>,
+    load: LoadSampler,
+) -> Result<oneshot::Sender<()>, StartError> {
+    let runtime = current_thread("a runtime for operations")?;
+    let (until, ended) = oneshot::channel::<()>();
+    thread("last-call-ops", move || {
+        runtime.block_on(async move {
+            tokio::spawn(load.run());
+            if let Some(listener) = listener {
+                tokio::spawn(logged("probes and metrics", http::serve(listener, ops.clone())));
+            }
+            if let Some(admin) = admin {
+                tokio::spawn(logged("the admin socket", admin::serve(admin, ops)));
+            }
+            let _ = ended.await;
+        });
+        runtime.shutdown_background();
+    })?;
+    Ok(until)
+}
+
+async fn logged(what: &'static str, serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(what, %error, "no longer served");
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind(address);
+    let listener = listener.map_err(|error| StartError::Http { address: address.to_string(), error })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "probes and metrics");
+    }
+    Ok(listener)
+}
+
+fn current_thread(what: &'static str) -> Result<Runtime, StartError> {
+    Builder::new_current_thread().enable_all().build().map_err(|error| StartError::System { what, error })
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|error| StartError::System { what: "thread", error })
+}
+
+fn registration(program: &Program, agent_name: String, deployment: String) -> livekit::RegisterWorkerRequest {
+    let Permissions { publish, subscribe, publish_data, update_metadata, hidden } = program.permissions;
+    livekit::RegisterWorkerRequest {
+        r#type: livekit::JobType::from(program.job_type).into(),
+        agent_name,
+        deployment,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        allowed_permissions: Some(livekit::ParticipantPermission {
+            can_publish: publish,
+            can_subscribe: subscribe,
+            can_publish_data: publish_data,
+            can_update_metadata: update_metadata,
+            hidden,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! Owns the use of LiveKit's official Python packages: a second opinion on dispatches, and participants with microphones. Refuses the
+//! system's interpreter: the versions are those of `testkit/python/requirements.txt`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::child::{Child, Exit};
+use crate::launch::Launch;
+use crate::livekit::{LiveKit, cache};
+
+/// Names another interpreter.
+const INTERPRETER: &str = "LAST_CALL_PYTHON";
+/// How long a script may take to start and to do one thing; importing the SDK takes a second or two, and joining another.
+const SCRIPT: Duration = Duration::from_secs(60);
+
+/// The interpreter of the environment that `cargo xtask setup` makes.
+#[derive(Clone, Debug)]
+pub struct Python {
+    interpreter: PathBuf,
+}
+
+/// Somebody in a room. Leaves when dropped.
+#[derive(Debug)]
+pub struct Participant {
+    child: Child,
+}
+
+impl Python {
+    /// Finds the interpreter.
+    ///
+    /// # Errors
+    /// When it is missing: with the command that installs it, in words for [`skip`](crate::skip()).
+    pub fn find() -> Result<Self> {
+        if let Some(path) = std::env::var_os(INTERPRETER) {
+            return Ok(Self { interpreter: path.into() });
+        }
+        let interpreter = cache()?.join("venv/bin/python");
+        if !interpreter.is_file() {
+            let path = interpreter.display();
+            bail!("no Python environment at {path}: run `cargo xtask setup`, or name an interpreter in {INTERPRETER}");
+        }
+        Ok(Self { interpreter })
+    }
+
+    /// A program of the interpreter with this source.
+    pub fn source(&self, source: &str) -> Launch {
+        Launch::new(&self.interpreter).env("PYTHONUNBUFFERED", "1").args(["-c", source])
+    }
+
+    /// Creates a dispatch as a Python user does; the dispatch as JSON.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn dispatch(&self, server: &LiveKit, room: &str, agent_name: &str, metadata: &str) -> Result<Value> {
+        let launch = self.source(include_str!("../python/dispatch.py")).args([room, agent_name, metadata]);
+        let child = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()?;
+        let printed = child.wait_for_line(|line| line.starts_with('{'), SCRIPT)?;
+        serde_json::from_str(&printed.text).context("dispatch.py printed something else than JSON")
+    }
+
+    /// Joins a room, and publishes a tone as microphone if asked; returns when that is done.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join(&self, server: &LiveKit, room: &str, identity: &str, publish: bool) -> Result<Participant> {
+        let launch = self.source(include_str!("../python/participant.py")).stdin();
+        let launch = if publish { launch.arg("publish") } else { launch };
+        let token = server.token(room, identity)?;
+        let child = launch.env("LIVEKIT_URL", server.url()).env("LIVEKIT_TOKEN", token).spawn()?;
+        let done = if publish { "published " } else { "joined " };
+        child.wait_for_line(|line| line.starts_with(done), SCRIPT)?;
+        Ok(Participant { child })
+    }
+}
+
+impl Participant {
+    /// The process, its lines and its signals: a killed participant leaves without a word.
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// Leaves the room and waits until that is done.
+    ///
+    /// # Errors
+    /// When the script does not end.
+    pub fn leave(mut self) -> Result<Exit> {
+        self.child.close_stdin();
+        self.child.wait(SCRIPT)
+    }
+}
