@@ -1,7 +1,8 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
 argv: "publish" to send a microphone track, a sine tone, as well. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment.
-Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY" for others who come and go, and
+Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY" for others who
+come, publish and go, and
 "left REASON" where the room ends first.
 """
 
@@ -41,6 +42,7 @@ async def main() -> None:
 
     room.on("disconnected", left)
     room.on("participant_connected", lambda other: print(f"event connected {other.identity}", flush=True))
+    room.on("track_published", lambda _, other: print(f"event published {other.identity}", flush=True))
     room.on("participant_disconnected", lambda other: print(f"event disconnected {other.identity}", flush=True))
     await room.connect(os.environ["LIVEKIT_URL"], os.environ["LIVEKIT_TOKEN"])
     print(f"joined {room.local_participant.identity}", flush=True)

@@ -32,7 +32,7 @@ pub enum Source {
 /// One line of a child, without its line end.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// When it was read.
+    /// When it was read; on a busy machine that may be after the child's end.
     pub at: Instant,
     /// Where from.
     pub source: Source,

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
+use self::pump::Pump;
 pub use self::script::{Frame, Verdict};
 use crate::cut::Cut;
 use crate::host::Host;
@@ -190,30 +191,37 @@ impl Relay {
     }
 }
 
-/// One connection from its arrival to its end. A target that cannot be reached shows as an immediate end.
+/// One connection from its arrival to its end. Orders reach it from the first moment on, also while the target is still being connected.
 async fn carry(shared: Arc<Shared>, number: u64, client: TcpStream) {
-    let Ok(server) = TcpStream::connect(shared.target).await else { return };
-    let sockets = [SockRef::from(&client).try_clone(), SockRef::from(&server).try_clone()];
-    for socket in sockets.iter().flatten() {
-        // Without it, single bytes would be put together again.
-        let _ = socket.set_tcp_nodelay(true);
-    }
     let (cut, mut ordered) = watch::channel(None);
     shared.cuts().insert(number, cut.clone());
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let up = pump::Pump::new(Arc::clone(&shared), number, Direction::ToServer, cut.clone());
-    let down = pump::Pump::new(Arc::clone(&shared), number, Direction::ToClient, cut);
-    tokio::select! {
-        _ = async { tokio::join!(up.run(from_client, to_server), down.run(from_server, to_client)) } => {}
-        _ = ordered.changed() => {
-            if *ordered.borrow() == Some(Cut::Rst) {
-                for socket in sockets.iter().flatten() {
-                    // Without it the test would see a FIN where it asked for a reset, and fail on that.
-                    let _ = socket.set_linger(Some(Duration::ZERO));
-                }
-            }
+    let up = Pump::new(Arc::clone(&shared), number, Direction::ToServer, cut.clone());
+    let down = Pump::new(Arc::clone(&shared), number, Direction::ToClient, cut);
+    let mut sockets = Vec::new();
+    let order = tokio::select! {
+        () = traffic(&mut sockets, shared.target, client, up, down) => None,
+        _ = ordered.changed() => *ordered.borrow(),
+    };
+    if order == Some(Cut::Rst) {
+        for socket in &sockets {
+            // Without it the test would see a FIN where it asked for a reset, and fail on that.
+            let _ = socket.set_linger(Some(Duration::ZERO));
         }
     }
     shared.cuts().remove(&number);
+}
+
+/// Carries both directions to their ends; a target that cannot be reached is an end at once. `sockets` gets a second hold on each socket, so that
+/// a cut decides how it closes.
+async fn traffic(sockets: &mut Vec<Socket>, target: SocketAddr, client: TcpStream, up: Pump, down: Pump) {
+    let Ok(outgoing) = (if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }) else { return };
+    sockets.extend([SockRef::from(&client).try_clone(), SockRef::from(&outgoing).try_clone()].into_iter().flatten());
+    let Ok(server) = outgoing.connect(target).await else { return };
+    // Otherwise single bytes are put together again.
+    if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
+        return;
+    }
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = tokio::io::split(server);
+    tokio::join!(up.run(from_client, to_server), down.run(from_server, to_client));
 }

@@ -9,38 +9,38 @@ use last_call_proto::{Load, Phase};
 
 /// The worker as its operators see it, replaced whole at every change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Serving, quiet, draining or drained.
-    pub phase: Phase,
+    pub(crate) phase: Phase,
     /// Whether the server has confirmed a registration on the connection that is open now.
-    pub registered: bool,
+    pub(crate) registered: bool,
     /// Whether user code stopped answering heartbeats.
-    pub wedged: bool,
+    pub(crate) wedged: bool,
     /// The id that the server gave this worker at its latest registration.
-    pub worker_id: Option<String>,
+    pub(crate) worker_id: Option<String>,
     /// Jobs whose entrypoint runs.
-    pub active_jobs: u32,
+    pub(crate) active_jobs: u32,
     /// Jobs accepted whose assignment is still to come.
-    pub accepted_jobs: u32,
+    pub(crate) accepted_jobs: u32,
     /// The load as last measured, before scaling, in thousandths.
-    pub load: Load,
+    pub(crate) load: Load,
     /// Present from the moment that the drain starts.
-    pub drain: Option<DrainProgress>,
+    pub(crate) drain: Option<DrainProgress>,
 }
 
 /// How far a drain has come.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DrainProgress {
+pub(crate) struct DrainProgress {
     /// When the drain started, by the wall clock.
-    pub started: SystemTime,
+    pub(crate) started: SystemTime,
     /// The whole budget, from that moment.
-    pub budget: Duration,
+    pub(crate) budget: Duration,
     /// Jobs that ran or were accepted when the drain started.
-    pub jobs_at_start: u32,
+    pub(crate) jobs_at_start: u32,
     /// Jobs of those that have ended since.
-    pub jobs_finished: u32,
+    pub(crate) jobs_finished: u32,
     /// Offers declined since.
-    pub declined: u64,
+    pub(crate) declined: u64,
 }
 
 /// What an operator may ask of a worker; each is answered by the core, none is an error.

@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use last_call_proto::{Limits, Policy};
 use livekit_protocol as livekit;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -161,19 +162,16 @@ fn prewarm(
         let _ = control.send(Control::Start);
         return;
     };
-    let warming = user.spawn(async move { prewarm().await });
+    // One task to the end: what prewarming started may already hold every thread.
     user.spawn(async move {
-        let failed = match warming.await {
+        let failed = match AssertUnwindSafe(prewarm()).catch_unwind().await {
             Ok(Ok(state)) => {
                 let _ = warm.send(Some(state));
                 let _ = control.send(Control::Start);
                 return;
             }
             Ok(Err(error)) => crate::error::whole_text(error.as_ref()),
-            Err(error) => error.try_into_panic().map_or_else(
-                |_| "it was cancelled".to_owned(),
-                |panic| format!("it panicked: {}", crate::job::panic_text(panic.as_ref())),
-            ),
+            Err(panic) => format!("it panicked: {}", crate::job::panic_text(panic.as_ref())),
         };
         let _ = finished.send(Finished::PrewarmFailed(failed));
     });

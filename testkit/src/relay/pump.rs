@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -49,7 +49,7 @@ impl Pump {
     }
 
     /// Carries bytes until the sender ends or a half-close is ordered, and then ends the receiver's side.
-    pub(super) async fn run(self, from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+    pub(super) async fn run(self, from: ReadHalf<TcpStream>, mut to: WriteHalf<TcpStream>) {
         let (due, pieces) = mpsc::channel(UNDER_WAY);
         let mut lane = self.lane.clone();
         let closes = self.closes;
@@ -66,7 +66,7 @@ impl Pump {
         let _ = to.shutdown().await;
     }
 
-    async fn read(self, mut from: OwnedReadHalf, due: mpsc::Sender<Due>) {
+    async fn read(self, mut from: ReadHalf<TcpStream>, due: mpsc::Sender<Due>) {
         let mut buffer = vec![0; READ];
         let mut cutter = Cutter::default();
         let mut held: Option<Bytes> = None;
@@ -142,7 +142,7 @@ fn split_mix(counter: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-async fn write(to: &mut OwnedWriteHalf, way: &Way, mut pieces: mpsc::Receiver<Due>) {
+async fn write(to: &mut WriteHalf<TcpStream>, way: &Way, mut pieces: mpsc::Receiver<Due>) {
     let mut lane = way.lane.subscribe();
     while let Some(Due { at, mut bytes }) = pieces.recv().await {
         tokio::time::sleep_until(at).await;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use last_call_proto::{ConnId, DispatcherTimer, FromServer, Input, JobId, Load, Timer};
+use last_call_proto::{ConnId, Decision, DispatcherTimer, End, FromServer, Input, JobId, Load, Timer};
 
 use crate::scope::Scope;
 use crate::subject::Subject;
@@ -147,17 +147,18 @@ impl<S: Subject> World<S> {
         for (job, user) in &body.user {
             match user {
                 User::Asked { alive } => {
-                    if !alive {
+                    if !alive && (scope.timers)(&Timer::Heartbeat(job.clone())) {
                         say(Input::Heartbeat(job.clone()));
                     }
                     for decision in scope.decisions {
                         say(Input::Decided(job.clone(), *decision));
                     }
                 }
-                User::Forgotten => say(Input::Decided(job.clone(), last_call_proto::Decision::Accept)),
+                User::Forgotten => say(Input::Decided(job.clone(), Decision::Accept)),
                 User::Runs { finishing } => {
-                    for end in Scope::ends() {
-                        say(Input::Ended(job.clone(), end));
+                    say(Input::Ended(job.clone(), End::Success));
+                    if scope.fails {
+                        say(Input::Ended(job.clone(), End::Failed("user code failed".into())));
                     }
                     if !finishing && self.left.finishes > 0 {
                         say(Input::Finishing(job.clone()));
@@ -166,7 +167,7 @@ impl<S: Subject> World<S> {
                         say(Input::StopRequested(job.clone()));
                     }
                 }
-                User::Killed => say(Input::Ended(job.clone(), last_call_proto::End::Success)),
+                User::Killed => say(Input::Ended(job.clone(), End::Success)),
             }
         }
         if body.probed {

@@ -14,6 +14,9 @@ use crate::scope::Scope;
 use crate::subject::Subject;
 use crate::world::World;
 
+/// States that an exploration may have: about a gigabyte.
+const MOST: usize = 1_000_000;
+
 /// What an exploration saw.
 pub(crate) struct Explored {
     pub(crate) states: usize,
@@ -43,6 +46,7 @@ pub(crate) fn explore<S: Subject>(scope: &Scope, clauses: &[&'static Clause]) ->
                 return Explored { states: seen.len(), took: began.elapsed(), counterexample };
             }
             if seen.insert(fingerprint(&next)) {
+                assert!(seen.len() < MOST, "{} is too wide to be explored to the end", scope.name);
                 steps.push((at, Some(action)));
                 frontier.push_back((next, steps.len() - 1));
             }

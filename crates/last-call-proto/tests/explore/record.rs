@@ -38,7 +38,7 @@ pub(crate) struct Line {
     pub(crate) full_due: bool,
     pub(crate) said: Option<Status>,
     pub(crate) leaving: bool,
-    /// A ping left, and nothing came since.
+    /// A ping was due, and nothing came since.
     pub(crate) unheard: bool,
 }
 
@@ -213,6 +213,7 @@ impl Record {
             // One that never left is still owed to the server, but it holds no slot.
             life.acceptance = Acceptance::Overdue;
         }
+        self.line.unheard |= *timer == Timer::Ping;
         if *timer == Timer::DrainKill {
             self.spent = true;
             self.abandon();
@@ -324,8 +325,7 @@ impl Record {
                         end.report = Reported::Taken;
                     }
                 }
-                ToServer::Ping => self.line.unheard = true,
-                ToServer::Report(_, Report::Running) | ToServer::Migrate(_) => {}
+                ToServer::Ping | ToServer::Report(_, Report::Running) | ToServer::Migrate(_) => {}
             }
         }
     }

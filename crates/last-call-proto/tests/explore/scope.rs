@@ -2,7 +2,7 @@
 //!
 //! Owns the bounds: what is not in a scope is not explored. Refuses to say what must hold.
 
-use last_call_proto::{Decision, End, FromServer, JobId, Limits, Load, Timer};
+use last_call_proto::{Decision, FromServer, JobId, Limits, Load, Timer};
 
 /// What may still happen, counted down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,6 +48,8 @@ pub(crate) struct Scope {
     pub(crate) late: bool,
     /// The server loses patience with an offer at any time, not only once all is still.
     pub(crate) hasty: bool,
+    /// Jobs may end in failure.
+    pub(crate) fails: bool,
     pub(crate) decisions: &'static [Decision],
     pub(crate) loads: &'static [u16],
     /// What noise sounds like, for a job that may be known or not; `None` is bytes that are no frame.
@@ -69,15 +71,11 @@ impl Scope {
             half_open: false,
             late: false,
             hasty: false,
+            fails: false,
             decisions: &[Decision::Accept],
             loads: &[],
             noise: |_| Vec::new(),
             timers: |_| true,
         }
-    }
-
-    /// How a job may end by itself.
-    pub(crate) fn ends() -> [End; 2] {
-        [End::Success, End::Failed("user code failed".into())]
     }
 }

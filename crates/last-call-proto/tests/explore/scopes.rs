@@ -42,6 +42,7 @@ pub(crate) const DRAIN: Scope = Scope {
 
 /// Two jobs that may not want to end, and an operator who may not want to wait.
 pub(crate) const DEADLINE: Scope = Scope {
+    fails: true,
     timers: |timer| is_of_drain(timer) || *timer == Timer::Flush,
     ..Scope::new("deadline", Budget { jobs: 2, drains: 1, forces: 1, stops: 1, finishes: 1, ..NONE })
 };
@@ -59,7 +60,7 @@ pub(crate) const OFFERS: Scope = Scope {
 /// Quiet and back, and a drain from either.
 pub(crate) const QUIET: Scope = Scope {
     timers: |timer| matches!(timer, Timer::Redial | Timer::Assignment(_)),
-    ..Scope::new("quiet", Budget { jobs: 2, drops: 1, quiets: 3, drains: 1, ..NONE })
+    ..Scope::new("quiet", Budget { jobs: 1, drops: 1, quiets: 3, drains: 1, ..NONE })
 };
 
 /// Everything that the server has no reason to send.
@@ -102,7 +103,7 @@ pub(crate) const LOAD: Scope = Scope {
     loads: &[0, 400, 900],
     limits: Limits { max_jobs: None, ..Scope::new("", NONE).limits },
     timers: |timer| matches!(timer, Timer::Refresh | Timer::Assignment(_)),
-    ..Scope::new("load", Budget { jobs: 2, drains: 1, loads: 2, keepalives: 1, ..NONE })
+    ..Scope::new("load", Budget { jobs: 2, loads: 2, ..NONE })
 };
 
 /// Two workers under test that drain one after the other, beside one that is well.

@@ -106,12 +106,6 @@ impl JobInfo {
     pub fn deployment(&self) -> &str {
         &self.deployment
     }
-
-    /// A job that no server offered: the one of `connect`.
-    pub(crate) fn local(id: &str, room: &str, agent_name: &str) -> Self {
-        let room = RoomInfo { name: room.to_owned(), ..RoomInfo::default() };
-        Self { id: id.to_owned(), room, agent_name: agent_name.to_owned(), ..Self::default() }
-    }
 }
 
 impl From<livekit::Job> for JobInfo {

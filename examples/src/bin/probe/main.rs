@@ -1,0 +1,125 @@
+//! Probe: the black-box worker that tests, checks and benchmarks drive. Its contract is docs/probe.md.
+//!
+//! Owns what a job does when told to by its metadata, and what it writes down. Refuses anything a real
+//! agent would do.
+
+mod diary;
+mod orders;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use last_call::prelude::*;
+
+use crate::diary::{Diary, Entry};
+use crate::orders::{Busy, Orders, Settings};
+
+fn main() -> ExitCode {
+    let settings = match Settings::from_env() {
+        Ok(settings) => settings,
+        Err(error) => return orders::complain(&error),
+    };
+    orders::command_line(&settings, |cli| last_call::run_with(cli, worker(settings.clone())))
+}
+
+fn worker(settings: Settings) -> Worker {
+    let accept_delay = settings.accept_delay;
+    let busy = settings.busy;
+    let diary = settings.job_dir.clone();
+    let mut worker = Worker::new(settings.agent_name.clone())
+        .job_type(settings.job_type)
+        .prewarm(move || async move {
+            busy_threads(busy);
+            Ok::<_, Error>(())
+        })
+        .on_request(move |request| decide(request, accept_delay))
+        .entrypoint(move |job| run(job, diary.clone()));
+    if let Some(load) = settings.load {
+        worker = worker.load(move || load);
+    }
+    worker
+}
+
+async fn decide(request: JobRequest, delay: Duration) -> Reply {
+    tokio::time::sleep(delay).await;
+    if Orders::read(request.metadata()).is_ok_and(|orders| orders.reject) { request.reject() } else { request.accept().into() }
+}
+
+async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Error> {
+    let diary = Diary::open(dir.as_deref(), job.id())?;
+    let orders = Orders::read(job.metadata())?;
+    diary.write(Entry::Started);
+    let noticed = diary.clone();
+    let watching = job.clone();
+    job.spawn(async move {
+        watching.draining().await;
+        noticed.write(Entry::Draining);
+    });
+    let mut ending = Ending { diary: diary.clone(), entry: Entry::Cancelled };
+    tokio::select! {
+        () = work(&orders) => {}
+        stopping = job.stopping(), if !orders.ignore_cancel => {
+            tracing::info!(reason = stopping.reason, "told to stop");
+            return Ok(());
+        }
+    }
+    if orders.raise || orders.panic {
+        ending.entry = Entry::Raised;
+        assert!(!orders.panic, "told to panic");
+        return Err("told to raise".into());
+    }
+    ending.entry = Entry::Finished;
+    Ok(())
+}
+
+/// Writes down how the entrypoint ended, however it did.
+struct Ending {
+    diary: Diary,
+    entry: Entry,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.diary.write(self.entry);
+    }
+}
+
+async fn work(orders: &Orders) {
+    let until = Instant::now() + orders.sleep;
+    if orders.busy {
+        spin(until).await;
+    } else if orders.ignore_cancel {
+        // Not even a dropped future ends this: it holds its thread.
+        while Instant::now() < until {
+            std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    } else {
+        tokio::time::sleep(orders.sleep).await;
+    }
+}
+
+/// Keeps every thread of the user runtime busy: nine tenths of the time in slices of 10 ms, or for good.
+fn busy_threads(busy: Option<Busy>) {
+    let Some(busy) = busy else { return };
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    for _ in 0..threads {
+        tokio::spawn(async move {
+            match busy {
+                Busy::Slices => spin(Instant::now() + Duration::from_secs(24 * 3600)).await,
+                Busy::Block => loop {
+                    std::hint::spin_loop();
+                },
+            }
+        });
+    }
+}
+
+async fn spin(until: Instant) {
+    while Instant::now() < until {
+        let slice = Instant::now();
+        while slice.elapsed() < Duration::from_millis(9) {
+            std::hint::spin_loop();
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

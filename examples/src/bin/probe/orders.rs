@@ -1,0 +1,133 @@
+//! What probe is told: its environment once, and each job's metadata.
+//!
+//! Owns the reading of both. Refuses to guess: what makes no sense is an error that names it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use last_call::{Cli, Error, JobType};
+use serde::Deserialize;
+
+/// Probe's environment.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) agent_name: String,
+    pub(crate) job_type: JobType,
+    pub(crate) job_dir: Option<PathBuf>,
+    pub(crate) accept_delay: Duration,
+    pub(crate) drain_timeout: Option<Duration>,
+    pub(crate) http_port: Option<u16>,
+    pub(crate) load: Option<f64>,
+    pub(crate) busy: Option<Busy>,
+}
+
+/// How the user runtime's threads are kept busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    Slices,
+    Block,
+}
+
+impl Settings {
+    pub(crate) fn from_env() -> Result<Self, String> {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let seconds = |name: &str| match var(name) {
+            None => Ok(None),
+            Some(text) => match text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+                Some(time) => Ok(Some(time)),
+                None => Err(format!("{name}={text}: not a number of seconds")),
+            },
+        };
+        let runner = var("PROBE_RUNNER");
+        if runner.as_deref().is_some_and(|runner| runner != "task") {
+            return Err(format!("PROBE_RUNNER={}: only task is there", runner.unwrap_or_default()));
+        }
+        Ok(Self {
+            agent_name: var("PROBE_AGENT_NAME").unwrap_or_default(),
+            job_type: match var("PROBE_JOB_TYPE").as_deref() {
+                None | Some("room") => JobType::Room,
+                Some("publisher") => JobType::Publisher,
+                Some("participant") => JobType::Participant,
+                Some(other) => return Err(format!("PROBE_JOB_TYPE={other}: not room, publisher or participant")),
+            },
+            job_dir: var("PROBE_JOB_DIR").map(PathBuf::from),
+            accept_delay: seconds("PROBE_ACCEPT_DELAY")?.unwrap_or_default(),
+            drain_timeout: seconds("PROBE_DRAIN_TIMEOUT")?,
+            http_port: number(var("PROBE_HTTP_PORT"), "PROBE_HTTP_PORT")?,
+            load: number(var("PROBE_LOAD"), "PROBE_LOAD")?,
+            busy: match var("PROBE_BUSY").as_deref() {
+                None | Some("0") => None,
+                Some("1") => Some(Busy::Slices),
+                Some("block") => Some(Busy::Block),
+                Some(other) => return Err(format!("PROBE_BUSY={other}: not 1 or block")),
+            },
+        })
+    }
+}
+
+fn number<T: FromStr>(value: Option<String>, name: &str) -> Result<Option<T>, String> {
+    value.map(|text| text.parse().map_err(|_| format!("{name}={text}: not a number in range"))).transpose()
+}
+
+/// A job's metadata.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Orders {
+    #[serde(deserialize_with = "seconds")]
+    pub(crate) sleep: Duration,
+    pub(crate) busy: bool,
+    pub(crate) raise: bool,
+    pub(crate) panic: bool,
+    pub(crate) ignore_cancel: bool,
+    pub(crate) reject: bool,
+}
+
+impl Orders {
+    pub(crate) fn read(metadata: &str) -> Result<Self, Error> {
+        if metadata.is_empty() {
+            return Ok(Self::default());
+        }
+        // The metadata itself stays out of the error: it may be anyone's.
+        serde_json::from_str(metadata).map_err(|error| format!("the job's metadata is no order: {error}").into())
+    }
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(deserializer)?;
+    Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+}
+
+/// A command line that is the worker's.
+#[derive(Parser)]
+struct Probe {
+    #[command(flatten)]
+    cli: Cli,
+}
+
+/// Parses the command line, on which probe's own variables are other defaults.
+pub(crate) fn command_line(settings: &Settings, run: impl FnOnce(Cli) -> ExitCode) -> ExitCode {
+    let timeout = settings.drain_timeout.map(|timeout| format!("{}s", timeout.as_secs_f64()));
+    let defaults = [("drain_timeout", timeout), ("http", settings.http_port.map(|port| port.to_string()))];
+    let mut command = Probe::command();
+    for (option, default) in defaults {
+        let Some(default) = default else { continue };
+        command = command.mut_subcommands(|command| {
+            let has = command.get_arguments().any(|argument| argument.get_id() == option);
+            let default = default.clone();
+            if has { command.mut_arg(option, |argument| argument.default_value(default)) } else { command }
+        });
+    }
+    match Probe::from_arg_matches(&command.get_matches()) {
+        Ok(probe) => run(probe.cli),
+        Err(error) => error.exit(),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "probe did not start")]
+pub(crate) fn complain(error: &str) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(2)
+}
