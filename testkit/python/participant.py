@@ -1,9 +1,8 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
 argv: "publish" to send a microphone track, a sine tone, as well. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment.
-Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY" for others who
-come, publish and go, and
-"left REASON" where the room ends first.
+Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY" for others who come, publish and go,
+and "left REASON" where the room ends first.
 """
 
 import asyncio

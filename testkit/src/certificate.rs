@@ -70,7 +70,8 @@ impl Certificate {
 
     /// What a TLS server needs to show this certificate.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>> {
-        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).context("not a certificate")?;
+        let certificate =
+            CertificateDer::from_pem_slice(self.certificate.as_bytes()).context("not a certificate")?;
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).context("not a key")?;
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()

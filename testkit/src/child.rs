@@ -1,7 +1,7 @@
 //! Owns a child process as a black-box test sees it: its lines with their times, its signals, its end, its size. Refuses to leave one
 //! behind: a child that goes out of scope is killed and reaped, and its lines are shown when the test fails.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Command, ExitStatus};
@@ -102,7 +102,7 @@ impl Child {
         env.into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()
     }
 
-    pub(crate) fn start(mut command: Command, program: OsString, pid_1: bool) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, program: &OsStr, pid_1: bool) -> Result<Self> {
         let name = program.to_string_lossy().into_owned();
         let started = Instant::now();
         let mut process =
@@ -211,7 +211,8 @@ impl Child {
     /// # Errors
     /// When there is no pipe, or the child has closed it.
     pub fn write_stdin(&mut self, bytes: &[u8]) -> Result<()> {
-        let pipe = self.stdin.as_mut().with_context(|| format!("{} has no open standard input", self.name))?;
+        let pipe =
+            self.stdin.as_mut().with_context(|| format!("{} has no open standard input", self.name))?;
         pipe.write_all(bytes).with_context(|| format!("cannot write to {}", self.name))
     }
 

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn json_has_the_figures() {
-        let json = serde_json::to_value(Histogram::from_iter([Duration::from_millis(2)])).expect("serialises");
+        let json =
+            serde_json::to_value(Histogram::from_iter([Duration::from_millis(2)])).expect("serialises");
         assert_eq!((json["count"].as_u64(), json["p99_us"].as_u64()), (Some(1), Some(2000)));
     }
 }

@@ -42,7 +42,8 @@ impl Host {
                 let _ = runtime.block_on(stopped);
             }
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).context("cannot start a thread")?;
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(run).context("cannot start a thread")?;
         started.recv_timeout(PROMPT).with_context(|| format!("the thread of {name} did not start"))??;
         Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
     }

@@ -111,7 +111,7 @@ impl Launch {
     /// # Errors
     /// When the program, or a tool that an option needs, cannot be started.
     pub fn spawn(self) -> Result<Child> {
-        Child::start(self.command(), self.program, self.pid_1)
+        Child::start(self.command(), &self.program, self.pid_1)
     }
 
     fn command(&self) -> Command {
@@ -158,7 +158,8 @@ fn numbers(signals: &BTreeSet<Signal>) -> OsString {
 /// # Errors
 /// What is missing, in words for [`skip`](crate::skip()).
 pub fn pid_1_possible() -> Result<()> {
-    let tried = Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "--kill-child", "true"]).output();
+    let tried =
+        Command::new("unshare").args(["--pid", "--fork", "--mount-proc", "--kill-child", "true"]).output();
     match tried {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => bail!("a PID namespace needs root: {}", String::from_utf8_lossy(&output.stderr).trim()),

@@ -165,7 +165,7 @@ fn launch(binary: &PathBuf, ports: Ports) -> Result<Child> {
         "port: {http}\n\
          bind_addresses: [127.0.0.1]\n\
          keys: {{{KEY}: {SECRET}}}\n\
-         logging: {{level: debug, json: true}}\n\
+         logging: {{level: info, json: true}}\n\
          rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: 127.0.0.1, enable_loopback_candidate: true}}\n"
     );
     let child = Launch::new(binary).env("LIVEKIT_CONFIG", config).spawn()?;

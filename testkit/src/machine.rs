@@ -30,13 +30,17 @@ impl Machine {
         };
         let first_word = |text: String| text.split_whitespace().next().map(str::to_owned);
         let unknown = || "unknown".to_owned();
-        let memory = field("/proc/meminfo", "MemTotal").and_then(first_word).and_then(|kib| kib.parse::<u64>().ok());
+        let memory =
+            field("/proc/meminfo", "MemTotal").and_then(first_word).and_then(|kib| kib.parse::<u64>().ok());
         Self {
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory.unwrap_or_default() / 1024,
             kernel: field("/proc/sys/kernel/osrelease", "").unwrap_or_else(unknown),
-            load: field("/proc/loadavg", "").and_then(first_word).and_then(|load| load.parse().ok()).unwrap_or_default(),
+            load: field("/proc/loadavg", "")
+                .and_then(first_word)
+                .and_then(|load| load.parse().ok())
+                .unwrap_or_default(),
         }
     }
 }

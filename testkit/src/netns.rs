@@ -27,10 +27,14 @@ impl Netns {
     pub fn possible() -> Result<()> {
         for (tool, package) in [("ip", "iproute2"), ("nft", "nftables")] {
             let found = Command::new(tool).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-            found.with_context(|| format!("network namespaces need the program `{tool}` (package {package})"))?;
+            found.with_context(|| {
+                format!("network namespaces need the program `{tool}` (package {package})")
+            })?;
         }
         let pair = Self::pair().context("network namespaces need root and CAP_NET_ADMIN")?;
-        pair.cut_to_server().and_then(|()| pair.heal()).context("network namespaces need nf_tables in the kernel")
+        pair.cut_to_server()
+            .and_then(|()| pair.heal())
+            .context("network namespaces need nf_tables in the kernel")
     }
 
     /// Makes a pair.
@@ -140,10 +144,12 @@ fn nft(netns: &str, fate: &str) -> Result<()> {
     let rules = format!(
         "table inet lastcall {{}}\n\
          delete table inet lastcall\n\
-         table inet lastcall {{ chain arriving {{\n\
-           type filter hook input priority 0; policy accept;\n\
-           iifname {CABLE} {fate}\n\
-         }} }}\n"
+         table inet lastcall {{\n\
+           chain arriving {{\n\
+             type filter hook input priority 0; policy accept;\n\
+             iifname {CABLE} {fate}\n\
+           }}\n\
+         }}\n"
     );
     let mut command = Command::new("ip");
     command.args(["netns", "exec", netns, "nft", "-f", "-"]);
@@ -164,6 +170,7 @@ fn nft(netns: &str, fate: &str) -> Result<()> {
 /// # Errors
 /// When there is none of this name, or the thread has no right to enter.
 pub(crate) fn enter(name: &str) -> Result<()> {
-    let file = File::open(format!("/run/netns/{name}")).with_context(|| format!("no network namespace {name}"))?;
+    let file =
+        File::open(format!("/run/netns/{name}")).with_context(|| format!("no network namespace {name}"))?;
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter network namespace {name}"))
 }

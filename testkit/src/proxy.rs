@@ -29,7 +29,11 @@ impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { target, authorization, status } = self;
         let authorized = authorization.is_some();
-        f.debug_struct("Connect").field("target", target).field("status", status).field("authorized", &authorized).finish()
+        f.debug_struct("Connect")
+            .field("target", target)
+            .field("status", status)
+            .field("authorized", &authorized)
+            .finish()
     }
 }
 
@@ -112,9 +116,9 @@ async fn tunnel(shared: &Shared, mut client: TcpStream) -> Result<()> {
     let mut lines = head.lines();
     let target = lines.next().and_then(|line| line.strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1"));
     let target = target.unwrap_or_default().to_owned();
-    let authorization = lines.filter_map(|line| line.split_once(": ")).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case("proxy-authorization").then(|| value.to_owned())
-    });
+    let authorization = lines
+        .filter_map(|line| line.split_once(": "))
+        .find_map(|(name, value)| name.eq_ignore_ascii_case("proxy-authorization").then(|| value.to_owned()));
     let refusal = *shared.refusal.lock().unwrap_or_else(PoisonError::into_inner);
     let refusal = if target.is_empty() { Some(400) } else { refusal };
     let (status, server) = match (refusal, shared.route) {

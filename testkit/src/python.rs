@@ -40,7 +40,9 @@ impl Python {
         let interpreter = cache()?.join("venv/bin/python");
         if !interpreter.is_file() {
             let path = interpreter.display();
-            bail!("no Python environment at {path}: run `cargo xtask setup`, or name an interpreter in {INTERPRETER}");
+            bail!(
+                "no Python environment at {path}: run `cargo xtask setup`, or name an interpreter in {INTERPRETER}"
+            );
         }
         Ok(Self { interpreter })
     }
@@ -56,7 +58,8 @@ impl Python {
     /// What the script says.
     pub fn dispatch(&self, server: &LiveKit, room: &str, agent_name: &str, metadata: &str) -> Result<Value> {
         let launch = self.source(include_str!("../python/dispatch.py")).args([room, agent_name, metadata]);
-        let child = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()?;
+        let child =
+            server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()?;
         let printed = child.wait_for_line(|line| line.starts_with('{'), SCRIPT)?;
         serde_json::from_str(&printed.text).context("dispatch.py printed something else than JSON")
     }

@@ -113,7 +113,10 @@ impl Relay {
     ///
     /// # Errors
     /// When no port is free.
-    pub fn scripted(target: SocketAddr, judge: impl FnMut(&Frame) -> Verdict + Send + 'static) -> Result<Self> {
+    pub fn scripted(
+        target: SocketAddr,
+        judge: impl FnMut(&Frame) -> Verdict + Send + 'static,
+    ) -> Result<Self> {
         Self::with(target, script::Script::new(judge))
     }
 
@@ -214,8 +217,12 @@ async fn carry(shared: Arc<Shared>, number: u64, client: TcpStream) {
 /// Carries both directions to their ends; a target that cannot be reached is an end at once. `sockets` gets a second hold on each socket, so that
 /// a cut decides how it closes.
 async fn traffic(sockets: &mut Vec<Socket>, target: SocketAddr, client: TcpStream, up: Pump, down: Pump) {
-    let Ok(outgoing) = (if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }) else { return };
-    sockets.extend([SockRef::from(&client).try_clone(), SockRef::from(&outgoing).try_clone()].into_iter().flatten());
+    let Ok(outgoing) = (if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }) else {
+        return;
+    };
+    sockets.extend(
+        [SockRef::from(&client).try_clone(), SockRef::from(&outgoing).try_clone()].into_iter().flatten(),
+    );
     let Ok(server) = outgoing.connect(target).await else { return };
     // Otherwise single bytes are put together again.
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {

@@ -157,7 +157,8 @@ impl Stub {
     ) -> Result<R> {
         self.shared.log.wait(mark, timeout, seek).ok_or_else(|| {
             let events = self.events();
-            let last: Vec<String> = events.iter().rev().take(20).rev().map(|event| format!("{event:?}")).collect();
+            let last: Vec<String> =
+                events.iter().rev().take(20).rev().map(|event| format!("{event:?}")).collect();
             anyhow!("the stub did not see the awaited in {timeout:?}; its last events:\n{}", last.join("\n"))
         })
     }

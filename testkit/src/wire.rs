@@ -30,8 +30,9 @@ pub(crate) fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>> {
 /// When the bytes are no frame.
 pub(crate) fn open(mut frame: Bytes) -> Result<(FrameHeader, Bytes)> {
     let mut cursor = Cursor::new(&frame[..]);
-    let (header, _) =
-        FrameHeader::parse(&mut cursor).context("not a WebSocket frame")?.context("half a WebSocket frame")?;
+    let (header, _) = FrameHeader::parse(&mut cursor)
+        .context("not a WebSocket frame")?
+        .context("half a WebSocket frame")?;
     let start = cursor.position() as usize;
     frame.advance(start);
     let payload = match header.mask {
@@ -57,8 +58,11 @@ mod tests {
 
     #[test]
     fn frames_split_where_they_end_and_lose_their_mask() {
-        let header =
-            FrameHeader { opcode: OpCode::Data(Data::Binary), mask: Some([1, 2, 3, 4]), ..FrameHeader::default() };
+        let header = FrameHeader {
+            opcode: OpCode::Data(Data::Binary),
+            mask: Some([1, 2, 3, 4]),
+            ..FrameHeader::default()
+        };
         let mut wire = Vec::new();
         Frame::from_payload(header, Bytes::from(vec![7; 300])).format(&mut wire).expect("formats");
         wire.extend_from_slice(&frame(OpCode::Data(Data::Text), "next"));

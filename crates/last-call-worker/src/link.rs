@@ -7,6 +7,8 @@
 mod keep;
 mod perform;
 mod solo;
+#[cfg(test)]
+mod tests;
 mod watched;
 
 use std::future::Future;
@@ -26,8 +28,7 @@ use crate::metrics::{Metrics, Rejected};
 use crate::observe::{Snapshot, Verb};
 use crate::offer::Reply;
 use crate::runner::{FromUser, TaskRunner};
-use crate::socket::{Dialler, Socket, SocketEvent};
-use crate::token::Keys;
+use crate::socket::{Socket, SocketEvent};
 use crate::wire;
 
 pub(crate) use keep::Keep;
@@ -61,11 +62,16 @@ impl From<Verb> for Control {
 
 /// Where jobs come from.
 pub(crate) enum Source {
-    /// A server, and the keys for it.
-    Server(Box<Dialler>, Keys),
+    /// A server: its URL, and how a connection to it is opened.
+    Server { url: String, dial: Dial },
     /// One job, made here.
     Solo(Solo),
 }
+
+/// A connection that is being opened.
+pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Socket, DialError>> + Send>>;
+/// Opens a connection.
+pub(crate) type Dial = Box<dyn Fn() -> Dialling + Send>;
 
 /// Everything that a link is made of.
 pub(crate) struct Link {
@@ -92,7 +98,7 @@ pub(crate) struct Link {
 pub(crate) enum Connection {
     #[default]
     None,
-    Opening(Pin<Box<dyn Future<Output = Result<Socket, DialError>> + Send>>),
+    Opening(Dialling),
     Open(Socket),
 }
 

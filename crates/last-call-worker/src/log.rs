@@ -18,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Registry, fmt};
 
 mod json;
+mod pretty;
 mod queue;
 
 use queue::LineQueue;
@@ -118,7 +119,11 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let lines = fmt::layer().log_internal_errors(false).with_ansi(colours).with_writer(writer);
+    let lines = fmt::layer()
+        .log_internal_errors(false)
+        .with_ansi(colours)
+        .fmt_fields(pretty::WithJob::default())
+        .with_writer(writer);
     Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines)
 }
 

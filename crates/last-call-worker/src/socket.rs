@@ -55,7 +55,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    fn new(stream: WebSocketStream<Box<dyn Transport>>) -> Self {
+    pub(crate) fn new(stream: WebSocketStream<Box<dyn Transport>>) -> Self {
         Self { stream, outgoing: VecDeque::new(), writing: false }
     }
 

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
 use crate::job::State;
-use crate::link::{Connection, Control, Keep, Link, Report, Solo, Source, Watched};
+use crate::link::{Connection, Control, Dial, Keep, Link, Report, Solo, Source, Watched};
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
@@ -27,6 +27,7 @@ use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
 use crate::socket::Dialler;
 use crate::timers::Timers;
+use crate::token::Keys;
 
 /// What came of a worker.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ pub(crate) fn serve(worker: Worker, config: Config, user: &Handle, controls: Con
     let parts = Parts {
         limits: config.limits,
         policy: config.policy,
-        source: Source::Server(Box::new(Dialler::new(config.endpoint)), config.keys),
+        source: server_of(Dialler::new(config.endpoint), config.keys),
         registration,
         watched: Watched::new(server),
         orders,
@@ -109,6 +110,16 @@ pub(crate) fn serve(worker: Worker, config: Config, user: &Handle, controls: Con
     start_link(parts, program, user.clone(), warmed, finished.clone())?;
     prewarm(worker.prewarm, user, warm, control, finished);
     Ok(Started { finished: ended, _operations: operations })
+}
+
+/// The server that `dialler` reaches; each connection has a token of its own.
+fn server_of(dialler: Dialler, keys: Keys) -> Source {
+    let url = dialler.url().to_owned();
+    let dial: Dial = Box::new(move || {
+        let (dialler, token) = (dialler.clone(), keys.worker_token());
+        Box::pin(async move { dialler.dial(&token?).await })
+    });
+    Source::Server { url, dial }
 }
 
 /// Runs one job in a room, without a server's dispatch.

@@ -31,7 +31,8 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// A client of the server at `url`, which begins with `http://`.
     pub fn new(url: String, key: &str, secret: &str) -> Self {
-        let config = Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
+        let config =
+            Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
         Self { url, key: key.to_owned(), secret: secret.to_owned(), agent: config.build().into() }
     }
 

@@ -155,7 +155,9 @@ impl Reader {
                 bytes.extend_from_slice(&payload);
                 (kind, bytes, before + size)
             }
-            (Data::Continue | Data::Reserved(_), _) => return self.garbled(payload, format!("a {kind:?} frame")),
+            (Data::Continue | Data::Reserved(_), _) => {
+                return self.garbled(payload, format!("a {kind:?} frame"));
+            }
             (kind @ (Data::Text | Data::Binary), _) => (kind, payload.to_vec(), size),
         };
         if !last {

@@ -19,6 +19,7 @@ pub struct Event {
 
 /// What happened. `read` is the index, on its connection, of the socket read that brought the last byte of the frame: frames of one read
 /// were there at once, as those of one write are. Over TLS a read is one of decrypted bytes.
+#[expect(clippy::large_enum_variant, reason = "nearly every event is a message, so boxing saves nothing")]
 #[derive(Clone, Debug)]
 pub enum What {
     /// The worker's upgrade was accepted.

@@ -16,7 +16,11 @@ impl Job {
         Self(proto::Job {
             dispatch_id: format!("AD_{id}"),
             r#type: JobType::JtRoom as i32,
-            room: Some(proto::Room { sid: format!("RM_{id}"), name: format!("room-{id}"), ..Default::default() }),
+            room: Some(proto::Room {
+                sid: format!("RM_{id}"),
+                name: format!("room-{id}"),
+                ..Default::default()
+            }),
             state: Some(proto::JobState::default()),
             id,
             ..Default::default()

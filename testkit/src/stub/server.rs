@@ -141,7 +141,8 @@ async fn upgrade(
     shared.record(number, What::Refused(seen, status));
     let body = "refused by the stub";
     let length = body.len();
-    let response = format!("HTTP/1.1 {status} Refused\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let response =
+        format!("HTTP/1.1 {status} Refused\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
     stream.write_all(response.as_bytes()).await.context("refusing the upgrade")?;
     stream.shutdown().await.context("refusing the upgrade")?;
     Ok(None)

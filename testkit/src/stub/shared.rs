@@ -165,7 +165,10 @@ impl Shared {
             Some(token) => token,
             None => self.room_token(&offer.job)?,
         };
-        self.send(offer.connection, ToWorker::Assignment(proto::JobAssignment { job: Some(offer.job), url, token }))
+        self.send(
+            offer.connection,
+            ToWorker::Assignment(proto::JobAssignment { job: Some(offer.job), url, token }),
+        )
     }
 
     fn room_token(&self, job: &proto::Job) -> Result<String> {

@@ -105,12 +105,21 @@ impl Storm {
 
     /// The offers so far, in no order.
     pub fn offers(&self) -> Vec<Offer> {
-        self.shared.offers().values().filter(|offer| offer.job_id.starts_with(&self.prefix)).cloned().collect()
+        self.shared
+            .offers()
+            .values()
+            .filter(|offer| offer.job_id.starts_with(&self.prefix))
+            .cloned()
+            .collect()
+    }
+
+    fn made(&self, offer: &Offer) -> bool {
+        offer.job_id.starts_with(&self.prefix)
     }
 
     /// What became of the offers so far.
     pub fn tally(&self) -> Tally {
-        Tally::of(&self.offers())
+        Tally::of(self.shared.offers().values().filter(|offer| self.made(offer)))
     }
 
     /// Waits until every offer is made, and then at most `patience` until every one is answered; those that are not are counted.
@@ -120,7 +129,9 @@ impl Storm {
     pub fn finish(&self, timeout: Duration, patience: Duration) -> Result<Tally> {
         let sent = match self.sent.recv_timeout(timeout) {
             Ok(sent) => sent,
-            Err(RecvTimeoutError::Timeout) => bail!("the storm still offers after {timeout:?}:\n{}", self.tally()),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the storm still offers after {timeout:?}:\n{}", self.tally())
+            }
             Err(RecvTimeoutError::Disconnected) => bail!("the storm has been finished before"),
         };
         let mut answered = HashSet::new();

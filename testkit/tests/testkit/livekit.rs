@@ -8,14 +8,15 @@ use last_call_testkit::{LiveKit, skip};
 #[test]
 fn a_dispatch_lives_until_its_server_dies() -> Result<()> {
     if let Err(missing) = LiveKit::binary() {
-        skip(&format!("{missing:#}"));
+        skip(missing);
         return Ok(());
     }
     let mut server = LiveKit::start()?;
     let api = server.api().clone();
     assert_eq!(api.create_room("kitchen")?.name, "kitchen");
     let made = api.create_dispatch("kitchen", "concierge", "{}", &[("lineage", "first")])?;
-    let listed = |id: &str| Ok::<_, anyhow::Error>(api.list_dispatch("kitchen")?.into_iter().find(|one| one.id == id));
+    let listed =
+        |id: &str| Ok::<_, anyhow::Error>(api.list_dispatch("kitchen")?.into_iter().find(|one| one.id == id));
     let found = listed(&made.id)?.context("the dispatch is not listed")?;
     assert_eq!(found.attributes.get("lineage").map(String::as_str), Some("first"));
     assert!(api.list_participants("kitchen")?.is_empty());

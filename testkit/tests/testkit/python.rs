@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use last_call_testkit::{LiveKit, Python, skip};
-use livekit_protocol::participant_info::State;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -13,7 +12,7 @@ fn a_python_participant_publishes_and_leaves() -> Result<()> {
     let python = match LiveKit::binary().and_then(|_| Python::find()) {
         Ok(python) => python,
         Err(missing) => {
-            skip(&format!("{missing:#}"));
+            skip(missing);
             return Ok(());
         }
     };
@@ -24,9 +23,7 @@ fn a_python_participant_publishes_and_leaves() -> Result<()> {
 
     let listener = python.join(&server, "kitchen", "listener", false)?;
     let guest = python.join(&server, "kitchen", "guest", true)?;
-    let listed = server.api().list_participants("kitchen")?;
-    let guest_info = listed.iter().find(|one| one.identity == "guest").context("not in the room")?;
-    assert_eq!(guest_info.state(), State::Active);
+    assert!(server.api().list_participants("kitchen")?.iter().any(|one| one.identity == "guest"));
     listener.child().wait_for_line(|line| line == "event published guest", LONG)?;
     assert_eq!(guest.leave()?.code, Some(0));
     listener.child().wait_for_line(|line| line == "event disconnected guest", LONG)?;

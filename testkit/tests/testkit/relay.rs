@@ -55,7 +55,10 @@ fn without_faults_every_byte_arrives_both_ways() -> Result<()> {
 fn a_delay_delays_one_way_only() -> Result<()> {
     let (mut client, relay, mut server) = pair()?;
     let delay = Duration::from_millis(300);
-    relay.set(Direction::ToServer, Faults { delay, jitter: Duration::from_millis(50), seed: 7, ..Faults::default() });
+    relay.set(
+        Direction::ToServer,
+        Faults { delay, jitter: Duration::from_millis(50), seed: 7, ..Faults::default() },
+    );
     let start = Instant::now();
     client.write_all(b"there")?;
     assert_eq!(read(&mut server, 5)?, b"there");

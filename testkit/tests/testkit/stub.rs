@@ -1,5 +1,6 @@
 //! The stub, driven by a WebSocket client that is not ours.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -22,7 +23,10 @@ fn bytes(message: FromWorker) -> Message {
 }
 
 fn register() -> Message {
-    bytes(FromWorker::Register(proto::RegisterWorkerRequest { agent_name: "waiter".into(), ..Default::default() }))
+    bytes(FromWorker::Register(proto::RegisterWorkerRequest {
+        agent_name: "waiter".into(),
+        ..Default::default()
+    }))
 }
 
 fn full() -> Message {
@@ -178,7 +182,10 @@ fn a_reset_and_a_close_differ() -> Result<()> {
     let mut worker = registered(&stub)?;
     stub.drop_connection(stub.registered().context("nobody")?, Cut::Rst)?;
     let reset = worker.read().expect_err("the socket is gone");
-    assert!(matches!(&reset, Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset), "{reset}");
+    assert!(
+        matches!(&reset, Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset),
+        "{reset}"
+    );
 
     let mut worker = registered(&stub)?;
     stub.drop_connection(stub.registered().context("nobody")?, Cut::Fin)?;
@@ -216,7 +223,10 @@ fn pings_are_answered_until_they_are_not() -> Result<()> {
     assert_eq!(worker.read()?, Message::Pong("one".into()));
     stub.stop_pongs();
     worker.send(Message::Ping("two".into()))?;
-    stub.wait_for(|event| matches!(&event.what, What::Ping { payload, .. } if payload == "two").then_some(()), LONG)?;
+    stub.wait_for(
+        |event| matches!(&event.what, What::Ping { payload, .. } if payload == "two").then_some(()),
+        LONG,
+    )?;
     stub.offer(Job::new("J1"))?;
     assert!(matches!(worker.read()?, Message::Binary(_)), "the offer, and no pong before it");
     Ok(())
@@ -239,8 +249,11 @@ fn garbage_is_recorded_and_garbage_is_sent() -> Result<()> {
 /// Answers offers until the stub goes: yes to every third, and nothing at all to J-numbers that end in 7.
 fn worker_loop(mut socket: Socket) {
     while let Ok(message) = next(&mut socket) {
-        let ToWorker::Availability(proto::AvailabilityRequest { job: Some(job), .. }) = message else { continue };
-        let number = job.id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default();
+        let ToWorker::Availability(proto::AvailabilityRequest { job: Some(job), .. }) = message else {
+            continue;
+        };
+        let number =
+            job.id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or_default();
         if number % 10 != 7 && socket.send(answer(&job.id, number % 3 == 0)).is_err() {
             return;
         }
@@ -252,9 +265,13 @@ fn a_storm_counts_what_became_of_it() -> Result<()> {
     let stub = Stub::auto()?;
     let worker = registered(&stub)?;
     let thread = std::thread::spawn(move || worker_loop(worker));
-    let storm = stub.storm(5_000, 1_000);
-    let tally = storm.finish(LONG, Duration::from_millis(300))?;
-    assert_eq!((tally.offered, tally.unanswered, tally.repeated, tally.terminated), (1_000, 100, 0, 0), "{tally}");
+    let storm = stub.storm(10_000, 100_000);
+    let tally = storm.finish(LONG*4, Duration::from_millis(300))?;eprintln!("{tally}\n{}", std::fs::read_to_string("/proc/self/status").unwrap().lines().filter(|l| l.starts_with("VmHWM")).collect::<String>());
+    assert_eq!(
+        (tally.offered, tally.unanswered, tally.repeated, tally.terminated),
+        (1_000, 100, 0, 0),
+        "{tally}"
+    );
     assert_eq!((tally.accepted, tally.declined), (301, 599), "{tally}");
     assert_eq!(tally.latencies.count(), 900);
     let assigned = |event: &&Event| matches!(event.what, What::Sent(ToWorker::Assignment(_)));
@@ -264,10 +281,49 @@ fn a_storm_counts_what_became_of_it() -> Result<()> {
 }
 
 #[test]
+fn a_stopped_storm_offers_no_more() -> Result<()> {
+    let stub = Stub::auto()?;
+    let _silent = registered(&stub)?;
+    let storm = stub.storm(1_000, u64::MAX);
+    stub.wait_for(|event| matches!(event.what, What::Sent(ToWorker::Availability(_))).then_some(()), LONG)?;
+    storm.stop();
+    let tally = storm.finish(LONG, Duration::ZERO)?;
+    assert_eq!(tally.unanswered, tally.offered);
+    assert!(tally.offered > 0);
+    Ok(())
+}
+
+#[test]
+fn a_hung_upgrade_is_never_answered() -> Result<()> {
+    let stub = Stub::auto()?;
+    stub.hang_upgrade();
+    let mut stream = TcpStream::connect(stub.address())?;
+    stream.write_all(
+        b"GET /agent HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )?;
+    stub.wait_for(|event| matches!(event.what, What::Hung(_)).then_some(()), LONG)?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    assert_eq!(stream.read(&mut [0]).map_err(|error| error.kind()), Err(std::io::ErrorKind::WouldBlock));
+    Ok(())
+}
+
+#[test]
+fn a_worker_is_asked_to_go_away() -> Result<()> {
+    let stub = Stub::auto()?;
+    let mut worker = registered(&stub)?;
+    stub.go_away(stub.registered().context("nobody")?, "closing time")?;
+    assert!(matches!(next(&mut worker)?, ToWorker::GoAway(asked) if asked.reason == "closing time"));
+    Ok(())
+}
+
+#[test]
 fn tls_shows_the_certificate_it_was_given() -> Result<()> {
-    for (certificate, trusted) in
-        [(Certificate::localhost()?, true), (Certificate::expired()?, false), (Certificate::for_host("bar.test")?, false)]
-    {
+    for (certificate, trusted) in [
+        (Certificate::localhost()?, true),
+        (Certificate::expired()?, false),
+        (Certificate::for_host("bar.test")?, false),
+    ] {
         let pem = certificate.pem().to_owned();
         let stub = Stub::start(Options { certificate: Some(certificate), ..Options::auto() })?;
         assert!(stub.url().starts_with("wss://"));
@@ -288,7 +344,8 @@ fn handshake(stub: &Stub, pem: &str) -> Result<()> {
         .with_no_client_auth();
     let tls = rustls::ClientConnection::new(config.into(), "127.0.0.1".try_into()?)?;
     let stream = rustls::StreamOwned::new(tls, TcpStream::connect(stub.address())?);
-    let (mut socket, _) = client(format!("{}/agent", stub.url()), stream).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let (mut socket, _) =
+        client(format!("{}/agent", stub.url()), stream).map_err(|error| anyhow::anyhow!("{error}"))?;
     socket.send(register())?;
     assert!(socket.read()?.is_binary());
     Ok(())

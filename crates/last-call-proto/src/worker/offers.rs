@@ -40,6 +40,10 @@ impl Worker {
             Some(JobState::Accepted | JobState::Overdue | JobState::Running(_)) => {
                 self.decline(&job, Declined::Duplicate);
             }
+            // It is over, but its end is not reported: two lives under one id would get into each other's way.
+            None if self.ending.departing.contains(&job) || self.outbox.holds_end_of(&job) => {
+                self.decline(&job, Declined::Duplicate);
+            }
             None => match self.why_not() {
                 Some(why) => self.decline(&job, why),
                 None => {

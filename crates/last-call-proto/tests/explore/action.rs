@@ -70,6 +70,11 @@ impl<S: Subject> World<S> {
         if self.seats.iter().all(|seat| seat.body.record.exit.is_some()) {
             return actions;
         }
+        if scope.prompt
+            && let Some(action) = self.of_upstream()
+        {
+            return vec![action];
+        }
         for (worker, seat) in self.seats.iter().enumerate() {
             if seat.body.record.exit.is_none() {
                 self.of_network(worker, &seat.body, scope, &mut actions);
@@ -81,6 +86,20 @@ impl<S: Subject> World<S> {
         }
         self.of_server(scope, &mut actions);
         actions
+    }
+
+    /// What moves a worker's words on to the server.
+    fn of_upstream(&self) -> Option<Action> {
+        self.seats.iter().enumerate().find_map(|(worker, seat)| {
+            let wire = seat.body.wire.as_ref()?;
+            if seat.body.has_pending {
+                Some(Action::Write(worker))
+            } else if wire.unflushed {
+                Some(Action::Flush(worker))
+            } else {
+                (!wire.up.is_empty()).then_some(Action::Up(worker))
+            }
+        })
     }
 
     fn of_network(&self, worker: usize, body: &Body, scope: &Scope, actions: &mut Vec<Action>) {

@@ -44,6 +44,8 @@ pub(crate) struct Scope {
     pub(crate) healthy: bool,
     /// Broken connections are noticed late, by either end.
     pub(crate) half_open: bool,
+    /// What the worker writes reaches the server before anything else happens.
+    pub(crate) prompt: bool,
     /// User code speaks up after it was told not to bother.
     pub(crate) late: bool,
     /// The server loses patience with an offer at any time, not only once all is still.
@@ -69,6 +71,7 @@ impl Scope {
             workers: 1,
             healthy: false,
             half_open: false,
+            prompt: false,
             late: false,
             hasty: false,
             fails: false,

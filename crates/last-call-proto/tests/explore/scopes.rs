@@ -43,8 +43,9 @@ pub(crate) const DRAIN: Scope = Scope {
 /// Two jobs that may not want to end, and an operator who may not want to wait.
 pub(crate) const DEADLINE: Scope = Scope {
     fails: true,
-    timers: |timer| is_of_drain(timer) || *timer == Timer::Flush,
-    ..Scope::new("deadline", Budget { jobs: 2, drains: 1, forces: 1, stops: 1, finishes: 1, ..NONE })
+    prompt: true,
+    timers: |timer| is_of_drain(timer) || matches!(timer, Timer::Flush | Timer::Redial),
+    ..Scope::new("deadline", Budget { jobs: 2, drops: 1, drains: 1, forces: 1, stops: 1, finishes: 1, ..NONE })
 };
 
 /// Offers that are answered late, assignments that come late, and connections that break meanwhile.
@@ -65,6 +66,7 @@ pub(crate) const QUIET: Scope = Scope {
 
 /// Everything that the server has no reason to send.
 pub(crate) const NOISE: Scope = Scope {
+    prompt: true,
     noise: |job| {
         vec![
             None,
@@ -77,38 +79,50 @@ pub(crate) const NOISE: Scope = Scope {
         ]
     },
     timers: |timer| matches!(timer, Timer::Assignment(_) | Timer::Flush),
-    ..Scope::new("noise", Budget { jobs: 1, drains: 1, terminations: 1, noise: 2, ..NONE })
+    ..Scope::new("noise", Budget { jobs: 1, drains: 1, noise: 2, ..NONE })
+};
+
+/// Offers twice over, and jobs that the server ends in every state.
+pub(crate) const COPIES: Scope = Scope {
+    noise: |job| vec![Some(FromServer::Offer(job.clone())), Some(FromServer::Assignment(job))],
+    timers: |timer| matches!(timer, Timer::Cancel(_) | Timer::Kill(_) | Timer::Flush),
+    ..Scope::new("copies", Budget { jobs: 1, drains: 1, terminations: 1, noise: 1, ..NONE })
 };
 
 /// User code that misses heartbeats and recovers, beside a worker that is well.
 pub(crate) const WEDGE: Scope = Scope {
     healthy: true,
     late: true,
-    decisions: &[Decision::Accept, Decision::Reject],
     timers: |timer| is_of_offer(timer) || *timer == Timer::Probe || *timer == Timer::Redial,
-    ..Scope::new("wedge", Budget { jobs: 2, drops: 1, drains: 1, probes: 3, ..NONE })
+    ..Scope::new("wedge", Budget { jobs: 2, drains: 1, probes: 3, ..NONE })
 };
 
-/// Refused, broken, half-open, pinged and asked to leave: the connection's own life.
+/// Broken, half-open, pinged and asked to leave: the connection's own life.
 pub(crate) const LINK: Scope = Scope {
     half_open: true,
     hasty: true,
     noise: |_| vec![Some(FromServer::GoAway)],
     timers: |timer| !is_of_drain(timer) && !is_of_offer(timer),
-    ..Scope::new("link", Budget { jobs: 1, drops: 2, refusals: 1, drains: 1, keepalives: 2, noise: 1, ..NONE })
+    ..Scope::new("link", Budget { jobs: 1, drops: 1, drains: 1, keepalives: 2, noise: 1, ..NONE })
 };
+
+/// A server that refuses, before and after it did not.
+pub(crate) const REFUSED: Scope =
+    Scope::new("refused", Budget { jobs: 1, drops: 1, refusals: 2, drains: 1, ..NONE });
 
 /// A load that comes and goes, with slots that weigh more than they measure.
 pub(crate) const LOAD: Scope = Scope {
+    prompt: true,
     loads: &[0, 400, 900],
     limits: Limits { max_jobs: None, ..Scope::new("", NONE).limits },
     timers: |timer| matches!(timer, Timer::Refresh | Timer::Assignment(_)),
-    ..Scope::new("load", Budget { jobs: 2, loads: 2, ..NONE })
+    ..Scope::new("load", Budget { jobs: 2, drains: 1, loads: 2, keepalives: 1, ..NONE })
 };
 
 /// Two workers under test that drain one after the other, beside one that is well.
 pub(crate) const FLEET: Scope = Scope {
     workers: 2,
+    prompt: true,
     healthy: true,
     timers: |timer| matches!(timer, Timer::Heartbeat(_) | Timer::Redial),
     ..Scope::new("fleet", Budget { jobs: 1, drops: 1, drains: 2, ..NONE })
@@ -152,6 +166,11 @@ fn every_clause_holds_under_noise() {
 }
 
 #[test]
+fn every_clause_holds_for_copies_and_terminations() {
+    holds_everywhere(&COPIES);
+}
+
+#[test]
 fn every_clause_holds_while_user_code_is_wedged() {
     holds_everywhere(&WEDGE);
 }
@@ -159,6 +178,11 @@ fn every_clause_holds_while_user_code_is_wedged() {
 #[test]
 fn every_clause_holds_for_a_connection_in_trouble() {
     holds_everywhere(&LINK);
+}
+
+#[test]
+fn every_clause_holds_for_a_worker_that_is_refused() {
+    holds_everywhere(&REFUSED);
 }
 
 #[test]

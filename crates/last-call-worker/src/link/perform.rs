@@ -109,14 +109,8 @@ impl Link {
     }
 
     fn open(&mut self) {
-        if let Source::Server(dialler, keys) = &self.source {
-            self.connection = match keys.worker_token() {
-                Ok(token) => {
-                    let dialler = dialler.clone();
-                    Connection::Opening(Box::pin(async move { dialler.dial(&token).await }))
-                }
-                Err(error) => Connection::Opening(Box::pin(std::future::ready(Err(error)))),
-            };
+        if let Source::Server { dial, .. } = &self.source {
+            self.connection = Connection::Opening(dial());
         }
     }
 
@@ -125,8 +119,8 @@ impl Link {
             self.metrics.dispatch_seconds.of(Stage::AnsweredToAssigned).observe(seconds);
         }
         let server = match &self.source {
-            Source::Server(dialler, _) => dialler.url(),
-            Source::Solo(solo) => solo.url(),
+            Source::Server { url, .. } => url,
+            Source::Solo(solo) => &solo.url,
         };
         if let Some(launch) = self.keep.launch(job, server, self.watched.worker_id()) {
             self.runner.launch(job, launch.info, launch.given);
@@ -176,7 +170,7 @@ impl Link {
             StopReason::Terminated | StopReason::Requested => self.policy.cancel_after,
             StopReason::Forced => Duration::ZERO,
         };
-        StdInstant::now() + grace
+        (Instant::now() + grace).into_std()
     }
 }
 

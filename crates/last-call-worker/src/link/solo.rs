@@ -20,10 +20,6 @@ pub(crate) struct Solo {
 }
 
 impl Solo {
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Plays the server's part as far as a running job.
     pub(super) fn begin(self, link: &mut Link) {
         let id = JobId::from(format!("AJ_{}", self.identity).as_str());

@@ -222,6 +222,7 @@ fn reason(why: Declined) -> DeclineReason {
         Declined::Slow => DeclineReason::Slow,
         Declined::Rejected | Declined::Terminated | Declined::Failed => DeclineReason::Handler,
         Declined::Duplicate => DeclineReason::Duplicate,
-        Declined::Leaving | Declined::Ended => DeclineReason::Leaving,
+        Declined::Leaving => DeclineReason::Leaving,
+        Declined::Ended => DeclineReason::Ended,
     }
 }

@@ -1,7 +1,7 @@
 //! One line of JSON for each event, flat: what collectors index without rules of their own.
 //!
-//! Owns the keys. Refuses nesting: the fields of every span around the event stand beside the event's
-//! own. On a clash the inner one wins, and `timestamp`, `level` and `target` are never overwritten.
+//! Owns the keys. Refuses nesting: the fields of every span around the event, and those that the job was
+//! given, stand beside the event's own. On a clash the inner one wins, and `timestamp`, `level` and `target` are never overwritten.
 
 use std::fmt;
 
@@ -12,6 +12,8 @@ use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::job::JobContext;
 
 /// The flat format. It reads what [`JsonFields`] has written for spans and events.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ where
             if let Some(fields) = span.extensions().get::<FormattedFields<JsonFields>>() {
                 merge(&mut line, &fields.fields);
             }
+        }
+        for (key, value) in JobContext::current().map(|job| job.log_fields()).unwrap_or_default() {
+            line.insert(key, value.into());
         }
         let mut own = String::new();
         ctx.field_format().format_fields(Writer::new(&mut own), event)?;

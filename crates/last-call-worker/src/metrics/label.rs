@@ -53,16 +53,16 @@ label_values! {
         Load = "load",
         /// User code stopped answering heartbeats.
         Wedged = "wedged",
-        /// No heartbeat came from user code for this offer.
-        Unanswered = "unanswered",
         /// User code lives but did not decide in time.
         Slow = "slow",
         /// User code said no.
         Handler = "handler",
         /// The job is here already.
         Duplicate = "duplicate",
-        /// The worker has said good-bye.
+        /// The server asked for the connection to be left.
         Leaving = "leaving",
+        /// The server ended the job before it was answered.
+        Ended = "ended",
     }
 }
 
