@@ -1,9 +1,9 @@
-//! Owns a real livekit-server as a child process: its binary, ports, keys and end. Refuses to share it: each test has its own, on
-//! loopback, without Redis.
+//! Owns a real livekit-server as a child process: its binary, ports, keys and end. Refuses to share it: each test has its own,
+//! without Redis, on loopback or at the server's end of a [`Netns`].
 
 mod api;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use livekit_token::{AccessToken, VideoGrants};
 pub use self::api::Api;
 use crate::child::{Child, Exit};
 use crate::launch::{Launch, Signal};
+use crate::netns::{self, Netns};
 
 /// The release that everything is measured on.
 const VERSION: &str = "1.13.5";
@@ -27,9 +28,17 @@ const SECRET: &str = "secret-of-a-server-that-only-tests-know";
 #[derive(Debug)]
 pub struct LiveKit {
     binary: PathBuf,
+    site: Site,
     ports: Ports,
     api: Api,
     child: Child,
+}
+
+/// Where a server is reached. Its API is always on loopback too, of its own namespace.
+#[derive(Clone, Debug)]
+struct Site {
+    netns: Option<String>,
+    ip: IpAddr,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +79,32 @@ impl LiveKit {
     /// # Errors
     /// When the binary is missing or the server does not answer in a minute: with its log.
     pub fn start() -> Result<Self> {
+        Self::start_at(Site { netns: None, ip: Ipv4Addr::LOCALHOST.into() })
+    }
+
+    /// Starts a server at the server's end of `net`, which workers reach over the cable. [`LiveKit::api`] works from
+    /// anywhere, and no cut disturbs it.
+    ///
+    /// # Errors
+    /// As [`LiveKit::start`].
+    pub fn start_in(net: &Netns) -> Result<Self> {
+        Self::start_at(Site { netns: Some(net.server().to_owned()), ip: net.server_ip() })
+    }
+
+    fn start_at(site: Site) -> Result<Self> {
         let binary = Self::binary()?;
         let mut failed = None;
         for _ in 0..3 {
-            let ports = Ports::free().context("no free port on loopback")?;
-            match launch(&binary, ports) {
+            let ports =
+                netns::within(site.netns.as_deref(), Ports::free).context("no free port on loopback")?;
+            match launch(&binary, &site, ports) {
                 Ok(child) => {
                     let api = Api::new(format!("http://127.0.0.1:{}", ports.http), KEY, SECRET);
-                    return Ok(Self { binary, ports, api, child });
+                    let api = match &site.netns {
+                        Some(name) => api.in_netns(name),
+                        None => api,
+                    };
+                    return Ok(Self { binary, site, ports, api, child });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -87,7 +114,12 @@ impl LiveKit {
 
     /// What a worker takes as LIVEKIT_URL.
     pub fn url(&self) -> String {
-        format!("ws://127.0.0.1:{}", self.ports.http)
+        format!("ws://{}", self.address())
+    }
+
+    /// Where workers and participants connect to.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.site.ip, self.ports.http)
     }
 
     /// The API key; what a worker takes as LIVEKIT_API_KEY.
@@ -153,25 +185,33 @@ impl LiveKit {
     /// When the old one still runs, or the new one does not answer in a minute.
     pub fn restart(&mut self) -> Result<()> {
         self.child.try_wait().context("livekit-server still runs: stop or kill it first")?;
-        self.child = launch(&self.binary, self.ports)?;
+        self.child = launch(&self.binary, &self.site, self.ports)?;
         Ok(())
     }
 }
 
 /// Starts the server and waits until its port answers. The configuration goes by the environment: it holds the secret.
-fn launch(binary: &PathBuf, ports: Ports) -> Result<Child> {
+fn launch(binary: &PathBuf, site: &Site, ports: Ports) -> Result<Child> {
     let Ports { http, rtc_tcp, rtc_udp } = ports;
+    let Site { netns, ip } = site;
+    let addresses = if ip.is_loopback() { format!("[{ip}]") } else { format!("[127.0.0.1, {ip}]") };
     let config = format!(
         "port: {http}\n\
-         bind_addresses: [127.0.0.1]\n\
+         bind_addresses: {addresses}\n\
          keys: {{{KEY}: {SECRET}}}\n\
-         logging: {{level: info, json: true}}\n\
-         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: 127.0.0.1, enable_loopback_candidate: true}}\n"
+         logging: {{level: info, component_levels: {{agents: debug}}, json: true}}\n\
+         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: {ip}, enable_loopback_candidate: true}}\n"
     );
-    let child = Launch::new(binary).env("LIVEKIT_CONFIG", config).spawn()?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, http));
+    let launch = Launch::new(binary).env("LIVEKIT_CONFIG", config);
+    let launch = match netns {
+        Some(name) => launch.in_netns(name),
+        None => launch,
+    };
+    let child = launch.spawn()?;
+    let address = SocketAddr::new(*ip, http);
+    let reach = || TcpStream::connect_timeout(&address, START).context("not reached");
     let deadline = Instant::now() + START;
-    while TcpStream::connect_timeout(&address, START).is_err() {
+    while netns::within(netns.as_deref(), reach).is_err() {
         if let Some(exit) = child.try_wait() {
             bail!("livekit-server ended at its start with {exit:?}:\n{}", child.output());
         }

@@ -165,6 +165,18 @@ fn nft(netns: &str, fate: &str) -> Result<()> {
     Ok(())
 }
 
+/// Runs `work` on a thread in the network namespace `name`, and waits for it; without a name, right here.
+///
+/// # Errors
+/// What `work` returns, or why the namespace cannot be entered.
+pub(crate) fn within<R: Send>(name: Option<&str>, work: impl FnOnce() -> Result<R> + Send) -> Result<R> {
+    let Some(name) = name else { return work() };
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| enter(name).and_then(|()| work()));
+        inside.join().ok().with_context(|| format!("a thread in network namespace {name} panicked"))?
+    })
+}
+
 /// Moves the calling thread into a network namespace made by `ip netns`.
 ///
 /// # Errors

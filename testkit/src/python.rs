@@ -69,10 +69,17 @@ impl Python {
     /// # Errors
     /// What the script says.
     pub fn join(&self, server: &LiveKit, room: &str, identity: &str, publish: bool) -> Result<Participant> {
+        self.join_with(&server.url(), &server.token(room, identity)?, publish)
+    }
+
+    /// As [`Python::join`], with a token that is there already: an agent's, of its assignment.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_with(&self, url: &str, token: &str, publish: bool) -> Result<Participant> {
         let launch = self.source(include_str!("../python/participant.py")).stdin();
         let launch = if publish { launch.arg("publish") } else { launch };
-        let token = server.token(room, identity)?;
-        let child = launch.env("LIVEKIT_URL", server.url()).env("LIVEKIT_TOKEN", token).spawn()?;
+        let child = launch.env("LIVEKIT_URL", url).env("LIVEKIT_TOKEN", token).spawn()?;
         let done = if publish { "published " } else { "joined " };
         child.wait_for_line(|line| line.starts_with(done), SCRIPT)?;
         Ok(Participant { child })

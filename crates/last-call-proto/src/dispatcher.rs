@@ -84,9 +84,14 @@ struct Registered {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Job {
     /// A draw is asked for.
-    Choosing { asked: BTreeSet<ConnId> },
+    Choosing {
+        asked: BTreeSet<ConnId>,
+    },
     /// This worker was asked last.
-    Offered { to: ConnId, asked: BTreeSet<ConnId> },
+    Offered {
+        to: ConnId,
+        asked: BTreeSet<ConnId>,
+    },
     Running(ConnId),
 }
 
@@ -172,7 +177,10 @@ impl Dispatcher {
             }
             (Some(_), ToServer::Migrate(_)) => {}
             (Some(_), ToServer::Register)
-            | (None, ToServer::Status(_) | ToServer::Answer(..) | ToServer::Report(..) | ToServer::Migrate(_)) => {
+            | (
+                None,
+                ToServer::Status(_) | ToServer::Answer(..) | ToServer::Report(..) | ToServer::Migrate(_),
+            ) => {
                 self.reject(conn);
             }
         }

@@ -23,7 +23,9 @@ pub mod policy;
 mod timer;
 mod worker;
 
-pub use dispatcher::{ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer};
+pub use dispatcher::{
+    ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
+};
 pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;

@@ -80,7 +80,9 @@ impl Outbox {
     /// Whether this job's end is reported in a frame that still waits.
     pub(crate) fn holds_end_of(&self, job: &JobId) -> bool {
         let is_end = |report: &Report| !matches!(report, Report::Running);
-        self.queue.iter().any(|frame| matches!(frame, ToServer::Report(of, report) if of == job && is_end(report)))
+        self.queue
+            .iter()
+            .any(|frame| matches!(frame, ToServer::Report(of, report) if of == job && is_end(report)))
     }
 
     /// Whether nothing waits that could leave now.

@@ -161,7 +161,10 @@ mod tests {
                         Some(Load::from_thousandths(threshold)),
                         Load::from_thousandths(target),
                     );
-                    assert!(reported.thousandths() < target, "{load} of {threshold} on {target}: {reported:?}");
+                    assert!(
+                        reported.thousandths() < target,
+                        "{load} of {threshold} on {target}: {reported:?}"
+                    );
                 }
             }
         }

@@ -122,13 +122,7 @@ impl Metrics {
                 "reason",
                 Counter::default as fn() -> Counter,
             ),
-            jobs: By::register(
-                own,
-                "jobs",
-                "Jobs ended",
-                "outcome",
-                Counter::default as fn() -> Counter,
-            ),
+            jobs: By::register(own, "jobs", "Jobs ended", "outcome", Counter::default as fn() -> Counter),
             frames_rejected: By::register(
                 own,
                 "frames_rejected",

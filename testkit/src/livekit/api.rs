@@ -10,6 +10,8 @@ use livekit_token::{AccessToken, VideoGrants};
 use prost::Message;
 use ureq::Agent;
 
+use crate::netns;
+
 /// A call that takes longer has failed; the slowest, deleting a dispatch with a running job, takes 3 s.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -20,6 +22,7 @@ pub struct Api {
     key: String,
     secret: String,
     agent: Agent,
+    netns: Option<String>,
 }
 
 impl std::fmt::Debug for Api {
@@ -33,7 +36,18 @@ impl Api {
     pub fn new(url: String, key: &str, secret: &str) -> Self {
         let config =
             Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).proxy(None);
-        Self { url, key: key.to_owned(), secret: secret.to_owned(), agent: config.build().into() }
+        Self {
+            url,
+            key: key.to_owned(),
+            secret: secret.to_owned(),
+            agent: config.build().into(),
+            netns: None,
+        }
+    }
+
+    /// The same client, in a network namespace made by `ip netns`.
+    pub(super) fn in_netns(self, name: &str) -> Self {
+        Self { netns: Some(name.to_owned()), ..self }
     }
 
     /// Creates a room, or finds the one of this name.
@@ -91,14 +105,21 @@ impl Api {
         attributes: &[(&str, &str)],
     ) -> Result<proto::AgentDispatch> {
         let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let request = proto::CreateAgentDispatchRequest {
+        self.dispatch(&proto::CreateAgentDispatchRequest {
             agent_name: agent_name.to_owned(),
             room: room.to_owned(),
             metadata: metadata.to_owned(),
             attributes: attributes.collect::<HashMap<_, _>>(),
             ..Default::default()
-        };
-        self.call("AgentDispatchService/CreateDispatch", room, &request)
+        })
+    }
+
+    /// As [`Api::create_dispatch`], with all that can be asked for.
+    ///
+    /// # Errors
+    /// When the server refuses it.
+    pub fn dispatch(&self, request: &proto::CreateAgentDispatchRequest) -> Result<proto::AgentDispatch> {
+        self.call("AgentDispatchService/CreateDispatch", &request.room, request)
     }
 
     /// The dispatches of a room, with their jobs.
@@ -123,6 +144,10 @@ impl Api {
     }
 
     fn call<R: Message + Default>(&self, method: &str, room: &str, request: &impl Message) -> Result<R> {
+        netns::within(self.netns.as_deref(), || self.post(method, room, request))
+    }
+
+    fn post<R: Message + Default>(&self, method: &str, room: &str, request: &impl Message) -> Result<R> {
         let grants = VideoGrants {
             room_create: true,
             room_list: true,

@@ -2,7 +2,7 @@
 //!
 //! Owns where the connection stands. Refuses sockets.
 
-use super::{Event, Output, Outcome, Worker};
+use super::{Event, Outcome, Output, Worker};
 use crate::job::JobState;
 use crate::timer::Timer;
 

@@ -54,7 +54,9 @@ impl fmt::Display for Action {
             Self::Cut(worker) => write!(f, "worker {worker}'s connection breaks in silence"),
             Self::Notice(conn) => write!(f, "the server notices that connection {} is gone", conn.0),
             Self::Fire(worker, timer) => write!(f, "worker {worker}'s timer {timer:?} is due"),
-            Self::Noise(worker, frame) => write!(f, "the server sends worker {worker} {frame:?} for no reason"),
+            Self::Noise(worker, frame) => {
+                write!(f, "the server sends worker {worker} {frame:?} for no reason")
+            }
             Self::Dispatch => write!(f, "a room wants an agent"),
             Self::Draw(job, conn) => write!(f, "the server picks connection {} for job {job}", conn.0),
             Self::Terminate(job) => write!(f, "the server ends job {job}"),

@@ -31,9 +31,9 @@ pub(crate) struct Counterexample {
 }
 
 /// Explores all of `scope`, or up to the first step that breaks one of `clauses`.
-pub(crate) fn explore<S: Subject>(scope: &Scope, clauses: &[&'static Clause]) -> Explored {
+pub(crate) fn explore<S: Subject>(subject: S, scope: &Scope, clauses: &[&'static Clause]) -> Explored {
     let began = Instant::now();
-    let start = World::<S>::new(scope);
+    let start = World::new(subject, scope);
     let mut seen = HashSet::from([fingerprint(&start)]);
     let mut steps: Vec<(usize, Option<Action>)> = vec![(0, None)];
     let mut frontier = VecDeque::from([(start, 0)]);
@@ -56,8 +56,8 @@ pub(crate) fn explore<S: Subject>(scope: &Scope, clauses: &[&'static Clause]) ->
 }
 
 /// The shortest counterexample as a conversation.
-pub(crate) fn conversation<S: Subject>(scope: &Scope, path: &[Action]) -> String {
-    let mut world = World::<S>::new(scope);
+pub(crate) fn conversation<S: Subject>(subject: S, scope: &Scope, path: &[Action]) -> String {
+    let mut world = World::new(subject, scope);
     let mut text = String::new();
     for (number, action) in path.iter().enumerate() {
         let effects = world.apply(action, scope);

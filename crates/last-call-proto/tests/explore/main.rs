@@ -6,6 +6,7 @@
 mod action;
 mod clauses;
 mod explorer;
+mod mutants;
 mod record;
 mod scope;
 mod scopes;

@@ -282,7 +282,9 @@ impl Record {
                 life.asked = false;
                 life.acceptance = Acceptance::Decided;
             }
-            Output::Event(Event::Declined(job, _)) if matches!(cause, Input::Drain | Input::Quiet | Input::Force) => {
+            Output::Event(Event::Declined(job, _))
+                if matches!(cause, Input::Drain | Input::Quiet | Input::Force) =>
+            {
                 // Taken back before it left.
                 self.at(job).acceptance = Acceptance::No;
             }
@@ -290,11 +292,7 @@ impl Record {
             Output::Event(Event::Wedged) => self.wedged = true,
             Output::Event(Event::Recovered) => self.wedged = false,
             Output::Exit(outcome) => self.exit = Some(outcome.clone()),
-            Output::Dial
-            | Output::Arm(_)
-            | Output::Disarm(_)
-            | Output::Probe
-            | Output::Event(_) => {}
+            Output::Dial | Output::Arm(_) | Output::Disarm(_) | Output::Probe | Output::Event(_) => {}
         }
     }
 

@@ -27,7 +27,10 @@ pub(crate) const NONE: Budget = Budget {
 };
 
 fn is_of_drain(timer: &Timer) -> bool {
-    matches!(timer, Timer::DrainTell | Timer::DrainCancel | Timer::DrainKill | Timer::Cancel(_) | Timer::Kill(_))
+    matches!(
+        timer,
+        Timer::DrainTell | Timer::DrainCancel | Timer::DrainKill | Timer::Cancel(_) | Timer::Kill(_)
+    )
 }
 
 fn is_of_offer(timer: &Timer) -> bool {
@@ -45,7 +48,10 @@ pub(crate) const DEADLINE: Scope = Scope {
     fails: true,
     prompt: true,
     timers: |timer| is_of_drain(timer) || matches!(timer, Timer::Flush | Timer::Redial),
-    ..Scope::new("deadline", Budget { jobs: 2, drops: 1, drains: 1, forces: 1, stops: 1, finishes: 1, ..NONE })
+    ..Scope::new(
+        "deadline",
+        Budget { jobs: 2, drops: 1, drains: 1, forces: 1, stops: 1, finishes: 1, ..NONE },
+    )
 };
 
 /// Offers that are answered late, assignments that come late, and connections that break meanwhile.
@@ -79,14 +85,14 @@ pub(crate) const NOISE: Scope = Scope {
         ]
     },
     timers: |timer| matches!(timer, Timer::Assignment(_) | Timer::Flush),
-    ..Scope::new("noise", Budget { jobs: 1, drains: 1, noise: 2, ..NONE })
+    ..Scope::new("noise", Budget { jobs: 1, drains: 1, noise: 3, ..NONE })
 };
 
 /// Offers twice over, and jobs that the server ends in every state.
 pub(crate) const COPIES: Scope = Scope {
     noise: |job| vec![Some(FromServer::Offer(job.clone())), Some(FromServer::Assignment(job))],
     timers: |timer| matches!(timer, Timer::Cancel(_) | Timer::Kill(_) | Timer::Flush),
-    ..Scope::new("copies", Budget { jobs: 1, drains: 1, terminations: 1, noise: 1, ..NONE })
+    ..Scope::new("copies", Budget { jobs: 1, drains: 1, terminations: 1, noise: 2, ..NONE })
 };
 
 /// User code that misses heartbeats and recovers, beside a worker that is well.
@@ -100,10 +106,9 @@ pub(crate) const WEDGE: Scope = Scope {
 /// Broken, half-open, pinged and asked to leave: the connection's own life.
 pub(crate) const LINK: Scope = Scope {
     half_open: true,
-    hasty: true,
     noise: |_| vec![Some(FromServer::GoAway)],
     timers: |timer| !is_of_drain(timer) && !is_of_offer(timer),
-    ..Scope::new("link", Budget { jobs: 1, drops: 1, drains: 1, keepalives: 2, noise: 1, ..NONE })
+    ..Scope::new("link", Budget { jobs: 1, drops: 1, drains: 1, keepalives: 1, noise: 1, ..NONE })
 };
 
 /// A server that refuses, before and after it did not.
@@ -130,10 +135,10 @@ pub(crate) const FLEET: Scope = Scope {
 
 #[expect(clippy::print_stdout, reason = "the size of what was explored is part of the result")]
 fn holds_everywhere(scope: &Scope) {
-    let explored = explore::<Worker>(scope, &clauses::all().collect::<Vec<_>>());
+    let explored = explore(Worker::new(scope.limits), scope, &clauses::all().collect::<Vec<_>>());
     println!("{}: {} states in {:.1?}", scope.name, explored.states, explored.took);
     if let Some(found) = explored.counterexample {
-        let told = conversation::<Worker>(scope, &found.path);
+        let told = conversation(Worker::new(scope.limits), scope, &found.path);
         panic!("{}: {}, but:\n{told}", found.clause.id, found.clause.says);
     }
     // A scope that explores next to nothing proves nothing.
@@ -194,4 +199,3 @@ fn every_clause_holds_as_the_load_comes_and_goes() {
 fn every_clause_holds_in_a_fleet() {
     holds_everywhere(&FLEET);
 }
-

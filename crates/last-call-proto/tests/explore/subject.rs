@@ -4,11 +4,10 @@
 
 use std::hash::Hash;
 
-use last_call_proto::{Input, Limits, Output, ToServer, Worker};
+use last_call_proto::{Input, Output, ToServer, Worker};
 
 /// A worker as its driver sees it.
 pub(crate) trait Subject: Clone + Eq + Hash {
-    fn new(limits: Limits) -> Self;
     fn handle(&mut self, input: Input);
     fn poll_output(&mut self) -> Option<Output>;
     fn poll_transmit(&mut self) -> Option<Vec<ToServer>>;
@@ -17,10 +16,6 @@ pub(crate) trait Subject: Clone + Eq + Hash {
 }
 
 impl Subject for Worker {
-    fn new(limits: Limits) -> Self {
-        Self::new(limits)
-    }
-
     fn handle(&mut self, input: Input) {
         self.handle(input);
     }

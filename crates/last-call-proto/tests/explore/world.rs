@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use last_call_proto::{
-    Answer, ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer, FromServer,
-    Input, JobId, Load, Loss, Output, Timer, ToServer,
+    Answer, ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
+    FromServer, Input, JobId, Load, Loss, Output, Timer, ToServer,
 };
 
 use crate::action::Action;
@@ -72,10 +72,14 @@ pub(crate) struct Wire {
 /// What user code is at with a job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum User {
-    Asked { alive: bool },
+    Asked {
+        alive: bool,
+    },
     /// It was asked, and told not to bother.
     Forgotten,
-    Runs { finishing: bool },
+    Runs {
+        finishing: bool,
+    },
     /// It was ended, and its end is not yet reaped.
     Killed,
 }
@@ -99,8 +103,8 @@ pub(crate) enum Cause {
 }
 
 impl<S: Subject> World<S> {
-    pub(crate) fn new(scope: &Scope) -> Self {
-        let seat = Seat { subject: S::new(scope.limits), body: Body::default() };
+    pub(crate) fn new(subject: S, scope: &Scope) -> Self {
+        let seat = Seat { subject, body: Body::default() };
         let mut world = Self {
             seats: vec![seat; scope.workers],
             dispatcher: Dispatcher::new(scope.limits.server_target),
@@ -327,7 +331,11 @@ impl<S: Subject> World<S> {
                 }
             }
             Output::Exit(_) => self.part(worker, scope, effects),
-            Output::Notify(_) | Output::Tell(..) | Output::Cancel(_) | Output::Release(_) | Output::Event(_) => {}
+            Output::Notify(_)
+            | Output::Tell(..)
+            | Output::Cancel(_)
+            | Output::Release(_)
+            | Output::Event(_) => {}
         }
     }
 

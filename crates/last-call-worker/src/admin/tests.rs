@@ -61,9 +61,13 @@ async fn verbs_move_the_phase_and_a_drain_stays() {
     let reply = ask(&path, "DELETE /quiet").await;
     assert!(reply.code == 409 && reply.body.contains("cannot be undone"), "{reply:?}");
     assert_eq!(ask(&path, "GET /status").await.code, 200);
-    for (request, code) in
-        [("DELETE /drain", 405), ("GET /quiet", 405), ("POST /status", 405), ("GET /metrics", 404), ("GET /", 404)]
-    {
+    for (request, code) in [
+        ("DELETE /drain", 405),
+        ("GET /quiet", 405),
+        ("POST /status", 405),
+        ("GET /metrics", 404),
+        ("GET /", 404),
+    ] {
         assert_eq!(ask(&path, request).await.code, code, "{request}");
     }
 }
@@ -72,9 +76,8 @@ async fn verbs_move_the_phase_and_a_drain_stays() {
 async fn the_status_page() {
     let (_dir, path) = place();
     let shown = served(Fixture::new(), &path);
-    let page = async || -> Value {
-        serde_json::from_str(&ask(&path, "GET /status").await.body).expect("JSON")
-    };
+    let page =
+        async || -> Value { serde_json::from_str(&ask(&path, "GET /status").await.body).expect("JSON") };
     let expected = serde_json::json!({
         "phase": "serving", "registered": false, "wedged": false, "worker_id": null,
         "agent_name": "concierge", "version": "1.2.3", "active_jobs": 0, "accepted_jobs": 0, "load": 0.0,

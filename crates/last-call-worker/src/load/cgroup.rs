@@ -59,9 +59,7 @@ impl Places {
                 .levels()
                 .filter_map(|dir| v1_quota(&read(dir, "cpu.cfs_quota_us")?, &read(dir, "cpu.cfs_period_us")?))
                 .collect(),
-            (None, Some(v2)) => {
-                v2.levels().filter_map(|dir| parse_cpu_max(&read(dir, "cpu.max")?)).collect()
-            }
+            (None, Some(v2)) => v2.levels().filter_map(|dir| parse_cpu_max(&read(dir, "cpu.max")?)).collect(),
             (None, None) => Vec::new(),
         };
         quotas.into_iter().min_by(f64::total_cmp)
@@ -80,9 +78,7 @@ impl Places {
     /// `total` bytes; page cache that the kernel would drop first does not count as used.
     pub(super) fn memory_fraction(&self, total: u64) -> Option<f64> {
         let (branch, current, limit, inactive) = match (&self.memory, &self.unified) {
-            (Some(v1), _) => {
-                (v1, "memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file")
-            }
+            (Some(v1), _) => (v1, "memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file"),
             (None, Some(v2)) => (v2, "memory.current", "memory.max", "inactive_file"),
             (None, None) => return None,
         };

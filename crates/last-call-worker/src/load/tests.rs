@@ -98,7 +98,9 @@ fn only_cpus_that_we_may_run_on_count() {
 fn meminfo() {
     let text = "MemTotal:       1000 kB\nMemFree:         1 kB\nMemAvailable:    250 kB\n";
     assert_eq!(parse_meminfo(text).expect("memory").fraction(), 0.75);
-    for nothing in ["", "MemTotal: 5 kB", "MemTotal: 0 kB\nMemAvailable: 0 kB", "MemTotal: x\nMemAvailable: y"] {
+    for nothing in
+        ["", "MemTotal: 5 kB", "MemTotal: 0 kB\nMemAvailable: 0 kB", "MemTotal: x\nMemAvailable: y"]
+    {
         assert_eq!(parse_meminfo(nothing), None, "{nothing:?}");
     }
 }

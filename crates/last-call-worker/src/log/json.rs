@@ -79,7 +79,12 @@ fn write_line(
     mut fields: Map<String, Value>,
 ) -> fmt::Result {
     let message = fields.remove("message").unwrap_or_else(|| "".into());
-    let fixed = [("timestamp", time.into()), ("level", level.into()), ("message", message), ("target", target.into())];
+    let fixed = [
+        ("timestamp", time.into()),
+        ("level", level.into()),
+        ("message", message),
+        ("target", target.into()),
+    ];
     for (at, (key, value)) in fixed.iter().enumerate() {
         let open = if at == 0 { '{' } else { ',' };
         write!(writer, "{open}\"{key}\":{value}")?;

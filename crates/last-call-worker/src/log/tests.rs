@@ -47,7 +47,8 @@ fn logged(level: &str, work: impl FnOnce()) -> Page {
 #[test]
 fn span_fields_stand_on_every_line() {
     let page = logged("info", || {
-        let job = info_span!("job", job_id = "AJ_1", room = "lobby", attempt = 1, late = tracing::field::Empty);
+        let job =
+            info_span!("job", job_id = "AJ_1", room = "lobby", attempt = 1, late = tracing::field::Empty);
         job.in_scope(|| {
             info!(answer = 42, "took a \"call\"\n");
             Span::current().record("late", true);
@@ -90,7 +91,9 @@ fn a_line_without_message_or_with_bytes_is_still_an_object() {
 
 #[test]
 fn levels_of_every_spelling() {
-    for level in ["trace", "DEBUG", "Info", "warn", "WARNING", "error", "CRITICAL", "info,hyper=off", "a=debug"] {
+    for level in
+        ["trace", "DEBUG", "Info", "warn", "WARNING", "error", "CRITICAL", "info,hyper=off", "a=debug"]
+    {
         assert!(filter(level).is_ok(), "{level}");
     }
     for (level, lines) in [("TRACE", 4), ("debug", 3), ("info", 2), ("Warning", 1), ("critical", 0)] {
@@ -196,7 +199,7 @@ fn a_subscriber_of_the_users_stays() {
     assert!(matches!(init(Format::Json, "loud"), Err(LogError::Level(_))));
     let page = Page::default();
     let writer = page.clone();
-    let theirs = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let theirs = fmt().with_writer(move || writer.clone()).finish();
     tracing::subscriber::set_global_default(theirs).expect("the first one");
     init(Format::Json, "info").expect("no error");
     info!("theirs");

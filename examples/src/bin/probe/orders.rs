@@ -2,6 +2,7 @@
 //!
 //! Owns the reading of both. Refuses to guess: what makes no sense is an error that names it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -22,6 +23,7 @@ pub(crate) struct Settings {
     pub(crate) http_port: Option<u16>,
     pub(crate) load: Option<f64>,
     pub(crate) busy: Option<Busy>,
+    pub(crate) listener: bool,
 }
 
 /// How the user runtime's threads are kept busy.
@@ -29,6 +31,7 @@ pub(crate) struct Settings {
 pub(crate) enum Busy {
     Slices,
     Block,
+    Sleep,
 }
 
 impl Settings {
@@ -62,8 +65,10 @@ impl Settings {
                 None | Some("0") => None,
                 Some("1") => Some(Busy::Slices),
                 Some("block") => Some(Busy::Block),
-                Some(other) => return Err(format!("PROBE_BUSY={other}: not 1 or block")),
+                Some("sleep") => Some(Busy::Sleep),
+                Some(other) => return Err(format!("PROBE_BUSY={other}: not 1, block or sleep")),
             },
+            listener: var("PROBE_LISTENER").is_some_and(|value| value != "0"),
         })
     }
 }
@@ -83,6 +88,20 @@ pub(crate) struct Orders {
     pub(crate) panic: bool,
     pub(crate) ignore_cancel: bool,
     pub(crate) reject: bool,
+    /// Write down all that the job was given, its token too.
+    pub(crate) tell: bool,
+    /// As whom to accept.
+    pub(crate) accept: As,
+}
+
+/// What an acceptance says of the agent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct As {
+    pub(crate) identity: Option<String>,
+    pub(crate) name: String,
+    pub(crate) metadata: String,
+    pub(crate) attributes: HashMap<String, String>,
 }
 
 impl Orders {

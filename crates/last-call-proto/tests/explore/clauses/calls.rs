@@ -58,11 +58,13 @@ fn offers_are_timed(scene: &Scene<'_>) -> bool {
     if scene.exited() || !scene.is().line.confirmed {
         return true;
     }
-    let answered = |job| scene.pending_frames().any(|frame| matches!(frame, ToServer::Answer(of, _) if of == job));
+    let answered =
+        |job| scene.pending_frames().any(|frame| matches!(frame, ToServer::Answer(of, _) if of == job));
     scene.is().lives.iter().filter(|(_, life)| life.open > 0).all(|(job, _)| {
         let asked = match scene.worker.jobs().get(job) {
             Some(JobState::Offered { alive }) => {
-                scene.armed(&Timer::Answer(job.clone())) && (alive || scene.armed(&Timer::Heartbeat(job.clone())))
+                scene.armed(&Timer::Answer(job.clone()))
+                    && (alive || scene.armed(&Timer::Heartbeat(job.clone())))
             }
             Some(JobState::Accepted | JobState::Overdue | JobState::Running(_)) | None => false,
         };

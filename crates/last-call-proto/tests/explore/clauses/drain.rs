@@ -80,11 +80,7 @@ pub(super) const CLAUSES: &[Clause] = &[
         says: "a further signal changes nothing",
         holds: Holds::Step(|scene| !scene.is().leaves() || scene.exited() || scene.drain_is_nothing),
     },
-    Clause {
-        id: "DRAIN-9",
-        says: "force ends every job and leaves",
-        holds: Holds::Step(force_leaves),
-    },
+    Clause { id: "DRAIN-9", says: "force ends every job and leaves", holds: Holds::Step(force_leaves) },
     Clause {
         id: "DRAIN-11",
         says: "phases follow their graph and what the operator asked for",
@@ -129,7 +125,9 @@ fn full_is_first(scene: &Scene<'_>) -> bool {
     match scene.wrote() {
         [] => true,
         _ if !scene.was().line.full_due => true,
-        [ToServer::Register, ToServer::Status(status), ..] | [ToServer::Status(status), ..] => is_full(*status),
+        [ToServer::Register, ToServer::Status(status), ..] | [ToServer::Status(status), ..] => {
+            is_full(*status)
+        }
         _ => false,
     }
 }

@@ -15,7 +15,9 @@ pub(super) const CLAUSES: &[Clause] = &[
     Clause {
         id: "REG-1",
         says: "never available while quiet, leaving, wedged or full",
-        holds: Holds::Step(|scene| scene.advertised().is_none_or(|status| !status.available || may_take(scene))),
+        holds: Holds::Step(|scene| {
+            scene.advertised().is_none_or(|status| !status.available || may_take(scene))
+        }),
     },
     Clause {
         id: "DRAIN-11",
@@ -54,11 +56,7 @@ pub(super) const CLAUSES: &[Clause] = &[
         says: "the server closes no connection for what it was sent",
         holds: Holds::Server(|effects, _| !effects.rejected),
     },
-    Clause {
-        id: "CORE",
-        says: "every timer has an owner",
-        holds: Holds::Step(timers_have_owners),
-    },
+    Clause { id: "CORE", says: "every timer has an owner", holds: Holds::Step(timers_have_owners) },
     Clause {
         id: "CORE",
         says: "Exit is the last output, and nothing moves after it",

@@ -1,0 +1,16 @@
+//! The promises of docs/protocol.md, tried on a built worker from outside: a program, a server, a shell's
+//! signals. Each test's name starts with its clause, or with the thread whose fault it repeats.
+//!
+//! Owns the claims. Refuses times: a test asserts what happened, how often and in which order, and its
+//! deadlines only keep it from waiting for ever.
+
+mod cli;
+mod drain;
+mod offers;
+mod page;
+mod reg;
+mod rig;
+mod secrets;
+mod seen;
+mod signals;
+mod wire;

@@ -1,0 +1,244 @@
+//! A worker program under test: how it is started, and what can be asked of it while it runs.
+//!
+//! Owns its environment, its files and the patience with it. Refuses to return an error: a worker that does
+//! not do what is awaited fails the test here, with all that it said.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use last_call_testkit::{Child, Exit, Launch, Signal, Stub};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::page::{self, Page};
+use crate::seen::Seen;
+
+/// How long anything may take that should happen at once: a busy machine is slow, a broken worker is slower.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// The key and secret of every worker under test.
+pub(crate) const KEY: &str = "devkey";
+pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
+
+/// What the machine that runs the tests may have set, and no worker under test may see.
+const FOREIGN: &[&str] = &[
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "all_proxy",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
+    "LIVEKIT_AGENT_NAME",
+    "LIVEKIT_AGENT_NAME_OVERRIDE",
+    "LIVEKIT_LOG_LEVEL",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+];
+
+/// A worker about to start.
+pub(crate) struct Start {
+    launch: Launch,
+    dir: TempDir,
+}
+
+/// Probe, which does what a job's metadata says.
+pub(crate) fn probe(url: impl AsRef<str>) -> Start {
+    Start::of(env!("CARGO_BIN_EXE_probe"), url.as_ref())
+}
+
+/// The program with threads before `run`.
+pub(crate) fn early_threads(url: impl AsRef<str>) -> Start {
+    Start::of(env!("CARGO_BIN_EXE_early_threads"), url.as_ref())
+}
+
+impl Start {
+    fn of(program: &str, url: &str) -> Self {
+        let dir = TempDir::new().expect("a directory for the worker's files");
+        std::fs::create_dir(dir.path().join("jobs")).expect("a directory for the jobs' files");
+        let launch = FOREIGN.iter().fold(Launch::new(program), |launch, name| launch.env_remove(name));
+        let launch = launch
+            .env("LIVEKIT_URL", url)
+            .env("LIVEKIT_API_KEY", KEY)
+            .env("LIVEKIT_API_SECRET", SECRET)
+            .env("LAST_CALL_HTTP", "127.0.0.1:0")
+            .env("LAST_CALL_ADMIN_SOCKET", dir.path().join("admin"))
+            .env("LAST_CALL_USER_THREADS", "4")
+            .env("PROBE_JOB_DIR", dir.path().join("jobs"))
+            // The machine's own load says nothing of this worker.
+            .env("PROBE_LOAD", "0.1");
+        Self { launch, dir }
+    }
+
+    pub(crate) fn env(self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.launch(|launch| launch.env(name, value))
+    }
+
+    pub(crate) fn arg(self, arg: &str) -> Self {
+        self.launch(|launch| launch.arg(arg))
+    }
+
+    pub(crate) fn launch(mut self, change: impl FnOnce(Launch) -> Launch) -> Self {
+        self.launch = change(self.launch);
+        self
+    }
+
+    /// Starts the program with the arguments given so far and no others.
+    #[track_caller]
+    pub(crate) fn run(self) -> Running {
+        let child = self.launch.spawn().expect("the worker program starts");
+        Running { child, dir: self.dir }
+    }
+
+    /// `start`, with options behind it.
+    #[track_caller]
+    pub(crate) fn start(self, options: &[&str]) -> Running {
+        self.launch(|launch| launch.arg("start").args(options)).run()
+    }
+
+    /// `start`, until the server has it registered.
+    #[track_caller]
+    pub(crate) fn register(self, stub: &Stub, options: &[&str]) -> Running {
+        let mark = stub.mark();
+        let worker = self.start(options);
+        stub.registration(mark);
+        worker.log("registered");
+        worker
+    }
+}
+
+/// A worker that was started; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl Running {
+    /// Sends a signal that must find the worker alive.
+    #[track_caller]
+    pub(crate) fn send(&self, signal: Signal) {
+        self.child.signal(signal).expect("the worker is alive");
+    }
+
+    /// Waits for the worker's end.
+    #[track_caller]
+    pub(crate) fn end(&self) -> Exit {
+        self.child.wait(SOON).expect("the worker leaves")
+    }
+
+    /// Waits for the worker's end, which must be this exit code.
+    #[track_caller]
+    pub(crate) fn ends_with(&self, code: i32) -> Exit {
+        let exit = self.end();
+        assert_eq!((exit.code, exit.signal), (Some(code), None), "the way it ended:\n{}", self.output());
+        exit
+    }
+
+    /// Waits for the log line with this message.
+    #[track_caller]
+    pub(crate) fn log(&self, message: &str) -> Value {
+        self.log_after(0, message)
+    }
+
+    /// As [`Running::log`], passing over the first `mark` lines.
+    #[track_caller]
+    pub(crate) fn log_after(&self, mark: usize, message: &str) -> Value {
+        let line = self.child.wait_for_line_after(mark, |line| says(line, message), SOON);
+        parse(&line.expect("the log line").text).expect("JSON, as it was a moment ago")
+    }
+
+    /// Every log line so far that is JSON.
+    pub(crate) fn logs(&self) -> Vec<Value> {
+        self.child.lines().iter().filter_map(|line| parse(&line.text)).collect()
+    }
+
+    /// The last line, which must be of the log (DRAIN-8).
+    #[track_caller]
+    pub(crate) fn last_words(&self) -> Value {
+        let lines = self.child.lines();
+        let last = lines.last().and_then(|line| parse(&line.text));
+        last.unwrap_or_else(|| panic!("the last line is no log line:\n{}", self.output()))
+    }
+
+    /// Asks the port for probes.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Page {
+        let line = self.log("probes and metrics");
+        let address = line["address"].as_str().expect("the address of the port");
+        page::tcp(address, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error:#}"))
+    }
+
+    /// Asks the admin socket.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &str, path: &str) -> Page {
+        let socket = self.dir.path().join("admin");
+        page::unix(&socket, method, path).unwrap_or_else(|error| panic!("{method} {path}: {error:#}"))
+    }
+
+    /// A metric's value, by its name and labels as the page has them.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").body;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {name} in:\n{page}"))
+    }
+
+    /// Waits until a metric has at least this value.
+    #[track_caller]
+    pub(crate) fn await_metric(&self, name: &str, value: f64) {
+        until(&format!("{name} to reach {value}"), || self.metric(name) >= value);
+    }
+
+    /// Waits until `/readyz` says this.
+    #[track_caller]
+    pub(crate) fn await_readiness(&self, word: &str) {
+        until(&format!("/readyz to say {word}"), || self.get("/readyz").body == word);
+    }
+
+    /// The file that a job of probe writes, as its events in order.
+    pub(crate) fn diary(&self, job: &str) -> Vec<String> {
+        let path: PathBuf = self.dir.path().join("jobs").join(job);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    }
+
+    /// Waits until a job has written this event.
+    #[track_caller]
+    pub(crate) fn await_diary(&self, job: &str, event: &str) {
+        until(&format!("{job} to write {event}"), || self.diary(job).iter().any(|known| known == event));
+    }
+
+    /// A path that only this worker uses.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// Asks again and again, until it is so.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn parse(line: &str) -> Option<Value> {
+    serde_json::from_str(line).ok().filter(Value::is_object)
+}
+
+fn says(line: &str, message: &str) -> bool {
+    parse(line).is_some_and(|line| line["message"].as_str().is_some_and(|text| text.starts_with(message)))
+}
