@@ -5,7 +5,8 @@
 //! rooms, tokens and randomness: the driver draws where [`DispatcherOutput::Choose`] asks. Sources:
 //! `pkg/agent/worker.go`, `pkg/service/agentservice.go` of livekit-server 1.13.5, and measurements.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 
 use crate::message::{Answer, FromServer, JobId, Load, Report, ToServer};
 

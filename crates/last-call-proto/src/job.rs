@@ -2,7 +2,8 @@
 //!
 //! Owns each job's state and the counts over them. Refuses to decide on any.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::message::JobId;
 

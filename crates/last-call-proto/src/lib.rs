@@ -13,7 +13,12 @@
 //! ordered maps, so that a test can walk every state that worker and [`Dispatcher`] reach together.
 //! The numbers live in [`policy`], as pure functions.
 //!
-//! Owns every decision. Refuses payloads, sockets, clocks and dependencies.
+//! Owns every decision. Refuses payloads, sockets, clocks and dependencies; without `std` it could not have
+//! them.
+
+#![no_std]
+
+extern crate alloc;
 
 mod dispatcher;
 mod job;

@@ -3,8 +3,9 @@
 //! Owns the vocabulary of the cores. Refuses payloads: tokens, rooms and participants stay with the
 //! drivers, which key them by [`JobId`].
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// A job's id as the server gave it (`Job.id`, "AJ_…").
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +55,7 @@ impl Load {
             return Self::WHOLE;
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
-        Self((fraction.clamp(0.0, 1.0) * 1000.0).round() as u16)
+        Self((fraction.clamp(0.0, 1.0) * 1000.0 + 0.5) as u16)
     }
 
     /// The load in thousandths, 0 to 1000.

@@ -4,7 +4,8 @@
 //! status is a slot and no queue entry, so the newest replaces the one before and overtakes every answer.
 //! Refuses to know when the socket can write.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::message::{Answer, JobId, Report, Status, ToServer};
 
@@ -37,7 +38,7 @@ impl Outbox {
 
     /// The connection is gone, and with it everything that only meant something there. Reports stay.
     pub(crate) fn disconnect(&mut self) {
-        let reports = std::mem::take(&mut self.queue)
+        let reports = core::mem::take(&mut self.queue)
             .into_iter()
             .filter(|frame| matches!(frame, ToServer::Report(..)))
             .collect();
@@ -93,11 +94,11 @@ impl Outbox {
     /// The frames to write next, in one write; `None` if there are none.
     pub(crate) fn take(&mut self) -> Option<Vec<ToServer>> {
         let mut frames = Vec::new();
-        if std::mem::take(&mut self.register) {
+        if core::mem::take(&mut self.register) {
             frames.push(ToServer::Register);
         }
         frames.extend(self.status.take().map(ToServer::Status));
-        if std::mem::take(&mut self.ping) {
+        if core::mem::take(&mut self.ping) {
             frames.push(ToServer::Ping);
         }
         if self.registered {

@@ -3,7 +3,7 @@
 //! Owns durations, backoff, load scaling and the split of the drain budget. Refuses clocks and random
 //! sources: durations come out, random numbers come in.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::message::Load;
 use crate::timer::Timer;

@@ -9,7 +9,8 @@ mod jobs;
 mod link;
 mod offers;
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 pub use drain::{Outcome, Phase};
 pub use event::{Declined, Event};

@@ -43,7 +43,11 @@ impl Config {
         let development = mode == Mode::Development;
         let usual = Load::from_thousandths(700);
         let threshold = options.load_threshold.map(|threshold| threshold.0.map(Load::from_fraction));
-        let address = if development { SocketAddr::from(([127, 0, 0, 1], 0)) } else { SocketAddr::from(([0, 0, 0, 0], 8081)) };
+        let address = if development {
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        } else {
+            SocketAddr::from(([0, 0, 0, 0], 8081))
+        };
         let agent_name = match &options.agent_name {
             Some(name) => name.clone(),
             None if agent_name.is_empty() => non_empty("LIVEKIT_AGENT_NAME").unwrap_or_default(),
@@ -76,7 +80,11 @@ pub(crate) fn endpoint(options: &ServerOptions) -> Result<Endpoint, StartError> 
 
 /// The API key, and the secret from its file or its variable.
 pub(crate) fn keys(options: &ServerOptions) -> Result<Keys, StartError> {
-    let missing = |what: &str| StartError::Usage(format!("{what} is not set; it is one of the pair that the server was started with"));
+    let missing = |what: &str| {
+        StartError::Usage(format!(
+            "{what} is not set; it is one of the pair that the server was started with"
+        ))
+    };
     let secret = match &options.api_secret_file {
         Some(path) => {
             let read = std::fs::read_to_string(path);

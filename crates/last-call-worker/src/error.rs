@@ -26,7 +26,9 @@ pub enum StartError {
         error: io::Error,
     },
     /// The port for probes and metrics cannot be had.
-    #[error("cannot listen on {address} for probes and metrics: {error}; choose another with --http (off with --http off)")]
+    #[error(
+        "cannot listen on {address} for probes and metrics: {error}; choose another with --http (off with --http off)"
+    )]
     Http {
         /// The address as given.
         address: String,
@@ -45,10 +47,14 @@ pub enum StartError {
         error: io::Error,
     },
     /// `run` was called from async code.
-    #[error("run was called inside an async runtime; call it from a main that is not async, or use Worker::serve")]
+    #[error(
+        "run was called inside an async runtime; call it from a main that is not async, or use Worker::serve"
+    )]
     InsideRuntime,
     /// The program is built so that one call's panic ends all.
-    #[error("this program is built with panic=abort: one panicking call would end every other; remove it from the profile")]
+    #[error(
+        "this program is built with panic=abort: one panicking call would end every other; remove it from the profile"
+    )]
     PanicAborts,
     /// The thread that drives the worker died.
     #[error("the link thread died: a fault of Last Call")]
@@ -88,7 +94,9 @@ pub enum UrlError {
         url: String,
     },
     /// Plain text to another machine.
-    #[error("{url} is not encrypted, and tokens would cross the network in the clear; use wss://, or allow it with --insecure-ws")]
+    #[error(
+        "{url} is not encrypted, and tokens would cross the network in the clear; use wss://, or allow it with --insecure-ws"
+    )]
     Insecure {
         /// The URL without its query.
         url: String,
@@ -106,7 +114,9 @@ pub(crate) enum DialError {
     Uri,
     #[error("cannot make a token: {0}")]
     Token(String),
-    #[error("the server refused the worker with HTTP {status} {said:?}; check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET")]
+    #[error(
+        "the server refused the worker with HTTP {status} {said:?}; check LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
+    )]
     Refused { status: u16, said: String },
     #[error("the server answered HTTP {status} {said:?} instead of an upgrade")]
     Unavailable { status: u16, said: String },

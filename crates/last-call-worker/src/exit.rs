@@ -51,9 +51,10 @@ impl From<&Outcome> for Exit {
 impl From<&StartError> for Exit {
     fn from(error: &StartError) -> Self {
         match error {
-            StartError::Usage(_) | StartError::Url(_) | StartError::InsideRuntime | StartError::PanicAborts => {
-                Self::Usage
-            }
+            StartError::Usage(_)
+            | StartError::Url(_)
+            | StartError::InsideRuntime
+            | StartError::PanicAborts => Self::Usage,
             StartError::SecretFile { .. }
             | StartError::Http { .. }
             | StartError::Admin(_)

@@ -17,8 +17,8 @@ use last_call_proto::JobId;
 use tokio::sync::{mpsc, watch};
 
 pub use info::{JobInfo, JobType, ParticipantInfo, RoomInfo};
-pub use phase::{Draining, Stopping};
 pub(crate) use phase::JobPhase;
+pub use phase::{Draining, Stopping};
 pub(crate) use tasks::{Tasks, panic_text};
 
 use crate::runner::FromUser;
@@ -220,7 +220,10 @@ impl JobContext {
         use tracing::Instrument;
         let info = self.info();
         let span = tracing::info_span!(
-            "job", job_id = info.id(), room = info.room().name(), agent_name = info.agent_name()
+            "job",
+            job_id = info.id(),
+            room = info.room().name(),
+            agent_name = info.agent_name()
         );
         CURRENT.scope(self.clone(), future).instrument(span)
     }
@@ -237,10 +240,12 @@ impl JobContext {
     pub(crate) fn stop_reason(&self) -> String {
         let stopping = self.0.phase.borrow().stopping.clone();
         let requested = self.lock(&self.0.requested).clone();
-        stopping.and_then(|stopping| match stopping.reason.as_str() {
-            Stopping::REQUESTED => requested,
-            _ => Some(stopping.reason),
-        }).unwrap_or_default()
+        stopping
+            .and_then(|stopping| match stopping.reason.as_str() {
+                Stopping::REQUESTED => requested,
+                _ => Some(stopping.reason),
+            })
+            .unwrap_or_default()
     }
 
     fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> std::sync::MutexGuard<'a, T> {
@@ -251,6 +256,9 @@ impl JobContext {
 
 impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobContext").field("id", &self.id()).field("room", &self.room().name()).finish_non_exhaustive()
+        f.debug_struct("JobContext")
+            .field("id", &self.id())
+            .field("room", &self.room().name())
+            .finish_non_exhaustive()
     }
 }

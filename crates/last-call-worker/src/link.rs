@@ -99,7 +99,7 @@ pub(crate) enum Connection {
     #[default]
     None,
     Opening(Dialling),
-    Open(Socket),
+    Open(Box<Socket>),
 }
 
 /// What the link waits for.
@@ -127,11 +127,11 @@ impl Link {
             }
             match self.happens(&mut beat).await {
                 Happened::Beat => {}
-                Happened::Control(control) => self.controlled(control),
+                Happened::Control(control) => self.controlled(&control),
                 Happened::Due => self.fire_due(),
                 Happened::User(event) => self.user_said(event),
                 Happened::Dialled(Ok(socket)) => {
-                    self.connection = Connection::Open(socket);
+                    self.connection = Connection::Open(Box::new(socket));
                     self.core.handle(Input::Connected);
                 }
                 Happened::Dialled(Err(error)) => self.dial_failed(&error),
@@ -160,14 +160,14 @@ impl Link {
         }
     }
 
-    fn controlled(&mut self, control: Control) {
+    fn controlled(&mut self, control: &Control) {
         match control {
             Control::Start => self.core.handle(Input::Start),
             Control::Quiet => self.core.handle(Input::Quiet),
             Control::Unquiet => self.core.handle(Input::Unquiet),
             Control::Force => self.core.handle(Input::Force),
             Control::Drain(seen) => {
-                self.watched.drain_asked(seen);
+                self.watched.drain_asked(*seen);
                 self.core.handle(Input::Drain);
             }
         }

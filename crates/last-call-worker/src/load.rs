@@ -156,7 +156,7 @@ fn fraction(part: f64, whole: f64) -> Option<f64> {
 fn memory_load(places: &Places) -> f64 {
     let host = host::memory();
     let limit = places.memory_fraction(host.map_or(u64::MAX, |host| host.total));
-    limit.or_else(|| host.map(|host| host.fraction())).unwrap_or(0.0)
+    limit.or_else(|| host.map(host::Memory::fraction)).unwrap_or(0.0)
 }
 
 fn num_cpus_from_env() -> Option<f64> {

@@ -34,14 +34,19 @@ const DISPATCH_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 /// Around the promise of 10 ms at the 99th percentile and 100 ms at most, in seconds.
 const FULL_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0];
 
+const NEW_COUNTER: fn() -> Counter = Counter::default;
+const NEW_DISPATCH: fn() -> Histogram = || Histogram::new(DISPATCH_BUCKETS);
+
 /// Every metric of a worker. Share it in an `Arc`; what is public here is counted by the drivers.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     from_snapshot: FromSnapshot,
     /// How long a job process took from spawn to ready, in seconds.
+    #[cfg_attr(not(test), expect(dead_code, reason = "jobs as tasks start no process"))]
     pub(crate) initialize_seconds: Histogram,
     /// Processes that the worker has started and that still live.
+    #[cfg_attr(not(test), expect(dead_code, reason = "jobs as tasks start no process"))]
     pub(crate) child_processes: Gauge,
     /// Offers received.
     pub(crate) offers: Counter,
@@ -115,27 +120,21 @@ impl Metrics {
             assignments_unknown: counter("assignments_unknown", "Assignments of jobs not accepted here"),
             reconnects: counter("reconnects", "Connections opened after the first"),
             registrations: counter("registrations", "Registrations that the server confirmed"),
-            declined: By::register(
-                own,
-                "offers_declined",
-                "Offers declined",
-                "reason",
-                Counter::default as fn() -> Counter,
-            ),
-            jobs: By::register(own, "jobs", "Jobs ended", "outcome", Counter::default as fn() -> Counter),
+            declined: By::register(own, "offers_declined", "Offers declined", "reason", NEW_COUNTER),
+            jobs: By::register(own, "jobs", "Jobs ended", "outcome", NEW_COUNTER),
             frames_rejected: By::register(
                 own,
                 "frames_rejected",
                 "Frames from the server that were not used",
                 "reason",
-                Counter::default as fn() -> Counter,
+                NEW_COUNTER,
             ),
             dispatch_seconds: By::register(
                 own,
                 "dispatch_latency_seconds",
                 "A job's way into the worker",
                 "stage",
-                (|| Histogram::new(DISPATCH_BUCKETS)) as fn() -> Histogram,
+                NEW_DISPATCH,
             ),
             signal_to_full_seconds: add(
                 own,

@@ -92,10 +92,23 @@ pub struct Options {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServerOptions {
     /// The LiveKit server
-    #[arg(long, env = "LIVEKIT_URL", value_name = "URL", default_value = "ws://localhost:7880", help_heading = "Server")]
+    #[arg(
+        long,
+        env = "LIVEKIT_URL",
+        value_name = "URL",
+        default_value = "ws://localhost:7880",
+        help_heading = "Server"
+    )]
     pub(crate) url: String,
     /// The API key
-    #[arg(long, env = "LIVEKIT_API_KEY", value_name = "KEY", default_value = "", hide_default_value = true, help_heading = "Server")]
+    #[arg(
+        long,
+        env = "LIVEKIT_API_KEY",
+        value_name = "KEY",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Server"
+    )]
     pub(crate) api_key: String,
     /// A file with the API secret, in place of LIVEKIT_API_SECRET
     #[arg(long, env = "LAST_CALL_API_SECRET_FILE", value_name = "PATH", help_heading = "Server")]
@@ -179,9 +192,9 @@ impl FromStr for Http {
         }
         let any = text.parse::<u16>().map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
         let address = any.or_else(|_| text.parse());
-        address.map(|address| Self(Some(address))).map_err(|_| {
-            "an address such as 0.0.0.0:8081 or [::]:8081, a port, or off".to_owned()
-        })
+        address
+            .map(|address| Self(Some(address)))
+            .map_err(|_| "an address such as 0.0.0.0:8081 or [::]:8081, a port, or off".to_owned())
     }
 }
 
@@ -222,7 +235,9 @@ mod tests {
 
     #[test]
     fn times_are_numbers_of_seconds_or_have_a_unit() {
-        for (text, seconds) in [("90", 90.0), ("90s", 90.0), ("1.5", 1.5), ("15m", 900.0), ("1h 30m", 5400.0), ("0", 0.0)] {
+        for (text, seconds) in
+            [("90", 90.0), ("90s", 90.0), ("1.5", 1.5), ("15m", 900.0), ("1h 30m", 5400.0), ("0", 0.0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
         }
         for text in ["", "-1", "nan", "inf", "soon", "1e30", "99999999999h"] {

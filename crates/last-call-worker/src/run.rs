@@ -70,7 +70,9 @@ fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit,
         return Err(StartError::PanicAborts);
     }
     if !worker.has_entrypoint() {
-        return Err(StartError::Usage("the worker has no entrypoint; give it one by Worker::entrypoint".to_owned()));
+        return Err(StartError::Usage(
+            "the worker has no entrypoint; give it one by Worker::entrypoint".to_owned(),
+        ));
     }
     match command {
         Command::Start(options) => start(&options, Mode::Production, worker, controls),
@@ -133,7 +135,11 @@ fn log_outcome(report: &Report) {
         Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
         Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {
             let cut_off = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            let why = if matches!(outcome, Outcome::CutOff(_)) { "the drain budget ran out" } else { "forced to leave" };
+            let why = if matches!(outcome, Outcome::CutOff(_)) {
+                "the drain budget ran out"
+            } else {
+                "forced to leave"
+            };
             tracing::error!(succeeded, failed, cut_off, exit_code, why, "left: jobs were cut off");
         }
         Outcome::Refused => tracing::error!(exit_code, "left: the server refused the worker"),
@@ -153,7 +159,7 @@ fn user_runtime(threads: Option<u16>) -> Result<Runtime, StartError> {
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(at, panic = panic.payload_as_str().unwrap_or("no text"), "panicked");
+        tracing::error!(at, panic = crate::job::panic_text(panic.payload()), "panicked");
     }));
 }
 

@@ -96,7 +96,8 @@ impl TaskRunner {
         let task = self.user.spawn(async move {
             let _ = events.send(FromUser::Heartbeat(id.clone()));
             report_load(&program, &events);
-            let decided = AssertUnwindSafe(async { program.decide(JobRequest::new(info)).await }).catch_unwind();
+            let decided =
+                AssertUnwindSafe(async { program.decide(JobRequest::new(info)).await }).catch_unwind();
             let _ = events.send(match decided.await {
                 Ok(reply) => FromUser::Decided(id, reply),
                 Err(panic) => FromUser::DecisionFailed(id, panic_text(panic.as_ref())),

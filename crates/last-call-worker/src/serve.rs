@@ -43,9 +43,15 @@ impl Worker {
     /// # Errors
     /// If the worker cannot start; nothing is registered then. A server that refuses it is no error but
     /// [`Outcome::Refused`].
-    pub async fn serve(self, options: Options, shutdown: impl Future<Output = ()> + Send) -> Result<Outcome, StartError> {
+    pub async fn serve(
+        self,
+        options: Options,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<Outcome, StartError> {
         if !self.has_entrypoint() {
-            return Err(StartError::Usage("the worker has no entrypoint; give it one by Worker::entrypoint".to_owned()));
+            return Err(StartError::Usage(
+                "the worker has no entrypoint; give it one by Worker::entrypoint".to_owned(),
+            ));
         }
         let config = Config::new(&options, Mode::Production, &self.program.agent_name)?;
         let controls = mpsc::unbounded_channel();

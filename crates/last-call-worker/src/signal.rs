@@ -68,7 +68,9 @@ mod tests {
     fn forces(terminal: bool, signals: &[(i32, u64)]) -> bool {
         let start = Instant::now();
         let mut escalation = Escalation::new(terminal);
-        let mut meanings = signals.iter().map(|(signal, at)| escalation.meaning(*signal, start + Duration::from_millis(*at)));
+        let mut meanings = signals
+            .iter()
+            .map(|(signal, at)| escalation.meaning(*signal, start + Duration::from_millis(*at)));
         meanings.any(|meaning| matches!(meaning, Control::Force))
     }
 

@@ -63,7 +63,12 @@ impl Started {
 }
 
 /// Starts `worker` against a server: probes first, then prewarming, then the registration.
-pub(crate) fn serve(worker: Worker, config: Config, user: &Handle, controls: Controls) -> Result<Started, StartError> {
+pub(crate) fn serve(
+    worker: Worker,
+    config: Config,
+    user: &Handle,
+    controls: Controls,
+) -> Result<Started, StartError> {
     let (control, orders) = controls;
     let program = Arc::new(worker.program);
     let load = LoadSampler::new();
@@ -123,7 +128,13 @@ fn server_of(dialler: Dialler, keys: Keys) -> Source {
 }
 
 /// Runs one job in a room, without a server's dispatch.
-pub(crate) fn connect(worker: Worker, solo: Solo, policy: Policy, user: &Handle, controls: Controls) -> Result<Started, StartError> {
+pub(crate) fn connect(
+    worker: Worker,
+    solo: Solo,
+    policy: Policy,
+    user: &Handle,
+    controls: Controls,
+) -> Result<Started, StartError> {
     let (control, orders) = controls;
     let (operations, _) = oneshot::channel();
     let (finished, ended) = mpsc::unbounded_channel();

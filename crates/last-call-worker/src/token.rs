@@ -25,12 +25,14 @@ impl Keys {
     /// A token to register with.
     pub(crate) fn worker_token(&self) -> Result<String, DialError> {
         let grants = VideoGrants { agent: true, ..VideoGrants::default() };
-        self.token(WORKER_TOKEN_FOR, grants, |token| token).map_err(|error| DialError::Token(error.to_string()))
+        self.token(WORKER_TOKEN_FOR, grants, |token| token)
+            .map_err(|error| DialError::Token(error.to_string()))
     }
 
     /// A token to join `room` as an agent with.
     pub(crate) fn join_token(&self, room: &str, identity: &str) -> Result<String, AccessTokenError> {
-        let grants = VideoGrants { room_join: true, agent: true, room: room.to_owned(), ..VideoGrants::default() };
+        let grants =
+            VideoGrants { room_join: true, agent: true, room: room.to_owned(), ..VideoGrants::default() };
         self.token(JOIN_TOKEN_FOR, grants, |token| token.with_identity(identity).with_kind("agent"))
     }
 
@@ -40,7 +42,8 @@ impl Keys {
         grants: VideoGrants,
         finish: impl FnOnce(AccessToken) -> AccessToken,
     ) -> Result<String, AccessTokenError> {
-        let token = AccessToken::with_api_key(&self.key, self.secret.expose()).with_ttl(ttl).with_grants(grants);
+        let token =
+            AccessToken::with_api_key(&self.key, self.secret.expose()).with_ttl(ttl).with_grants(grants);
         finish(token).to_jwt()
     }
 }

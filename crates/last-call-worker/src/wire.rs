@@ -15,9 +15,16 @@ use crate::offer::Acceptance;
 /// A frame from the server: what the core is told, and what the driver keeps beside it.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Registered { worker_id: String, server_version: String },
+    Registered {
+        worker_id: String,
+        server_version: String,
+    },
     Offer(livekit::Job),
-    Assignment { job: livekit::Job, url: Option<String>, token: String },
+    Assignment {
+        job: livekit::Job,
+        url: Option<String>,
+        token: String,
+    },
     Termination(JobId),
     GoAway,
     Pong,
@@ -56,7 +63,9 @@ pub(crate) fn decode(frame: &[u8]) -> Option<Incoming> {
             let url = assignment.url.filter(|url| !url.is_empty());
             Some(Incoming::Assignment { job, url, token: assignment.token })
         }
-        Down::Termination(end) => (!end.job_id.is_empty()).then(|| Incoming::Termination(end.job_id.as_str().into())),
+        Down::Termination(end) => {
+            (!end.job_id.is_empty()).then(|| Incoming::Termination(end.job_id.as_str().into()))
+        }
         Down::GoAway(_) => Some(Incoming::GoAway),
         Down::Pong(_) => Some(Incoming::Pong),
     }
@@ -72,7 +81,11 @@ pub(crate) fn encode(
         ToServer::Ping => return Message::Ping(Bytes::new()),
         ToServer::Register => Up::Register(registration.clone()),
         ToServer::Status(status) => {
-            let code = if status.available { livekit::WorkerStatus::WsAvailable } else { livekit::WorkerStatus::WsFull };
+            let code = if status.available {
+                livekit::WorkerStatus::WsAvailable
+            } else {
+                livekit::WorkerStatus::WsFull
+            };
             Up::UpdateWorker(livekit::UpdateWorkerStatus {
                 status: Some(code.into()),
                 load: status.load.fraction(),
@@ -90,7 +103,7 @@ pub(crate) fn encode(
                 Report::Failed(text) => (livekit::JobStatus::JsFailed, text.to_string()),
             };
             let job_id = job.as_str().to_owned();
-            Up::UpdateJob(livekit::UpdateJobStatus { job_id, status: status.into(), error, ..Default::default() })
+            Up::UpdateJob(livekit::UpdateJobStatus { job_id, status: status.into(), error })
         }
         ToServer::Migrate(jobs) => {
             let job_ids = jobs.iter().map(|job| job.as_str().to_owned()).collect();

@@ -177,8 +177,16 @@ impl Reader {
                 if let FromWorker::Availability(answer) = &message {
                     self.answered(answer, at);
                 }
-                self.record(What::Message { message: message.clone(), size, read: self.reads });
-                self.react(message);
+                let read = self.reads;
+                let what = What::Message { message: message.clone(), size, read };
+                // Who waits for a registration offers next: it must find the worker registered.
+                if matches!(message, FromWorker::Register(_)) {
+                    self.react(message);
+                    self.record(what);
+                } else {
+                    self.record(what);
+                    self.react(message);
+                }
             }
             Ok(None) => self.garbled(bytes, "a message of no known kind".to_owned()),
             Err(error) => self.garbled(bytes, error.to_string()),

@@ -3,6 +3,8 @@
 //! Owns when the worker may leave: once nothing is owed to the server or to a job, or once the one budget
 //! is spent, whichever is first. Refuses to wait for anything without a bound.
 
+use alloc::vec::Vec;
+
 use super::{Declined, Event, Output, StopReason, Worker};
 use crate::job::{JobState, JobTable, Stop};
 use crate::message::JobId;
@@ -228,7 +230,7 @@ impl Worker {
     }
 
     fn leave(&mut self) {
-        let cut = std::mem::take(&mut self.ending.cut);
+        let cut = core::mem::take(&mut self.ending.cut);
         self.exit(match (self.ending.forced, cut.is_empty()) {
             (true, _) => Outcome::Forced(cut),
             (false, false) => Outcome::CutOff(cut),
@@ -239,7 +241,7 @@ impl Worker {
     pub(super) fn exit(&mut self, outcome: Outcome) {
         if !self.ending.exited {
             self.ending.exited = true;
-            for job in std::mem::take(&mut self.ending.departing) {
+            for job in core::mem::take(&mut self.ending.departing) {
                 self.outputs.push_back(Output::Release(job));
             }
             self.outputs.push_back(Output::Exit(outcome));

@@ -2,7 +2,7 @@
 //!
 //! Owns that every step of it is bounded. Refuses to know what runs a job.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use super::{Declined, Event, Output, Phase, Worker};
 use crate::job::{JobState, Stop};
@@ -130,7 +130,7 @@ impl Worker {
     /// a finished job as failed (JOB-3). Without a connection there is nothing to wait for.
     pub(super) fn release_departed(&mut self, flushed: bool) {
         let connected = self.link.is_connected();
-        let departing = std::mem::take(&mut self.ending.departing);
+        let departing = core::mem::take(&mut self.ending.departing);
         for job in departing {
             if connected && (!flushed || self.outbox.holds_end_of(&job)) {
                 self.ending.departing.push(job);

@@ -156,7 +156,7 @@ impl Worker {
             self.outbox.ping();
             self.arm(Timer::Ping);
             // Begun anew with every ping, the wait would never end.
-            if !std::mem::replace(&mut self.link.unheard, true) {
+            if !core::mem::replace(&mut self.link.unheard, true) {
                 self.arm(Timer::Pong);
             }
         }

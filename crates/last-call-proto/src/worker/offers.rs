@@ -141,7 +141,7 @@ impl Worker {
 
     pub(super) fn probe_answered(&mut self) {
         let Some(probes) = &mut self.wedged else { return };
-        if std::mem::take(&mut probes.awaited) {
+        if core::mem::take(&mut probes.awaited) {
             probes.answered_in_a_row += 1;
         }
         if probes.answered_in_a_row >= PROBES_TO_RECOVER {

@@ -36,7 +36,10 @@ pub(crate) struct JobPhase {
 }
 
 /// Waits until `pick` finds something; for ever if nobody is left to tell.
-pub(super) async fn until<T>(mut phase: watch::Receiver<JobPhase>, pick: impl Fn(&JobPhase) -> Option<T>) -> T {
+pub(super) async fn until<T>(
+    mut phase: watch::Receiver<JobPhase>,
+    pick: impl Fn(&JobPhase) -> Option<T>,
+) -> T {
     loop {
         if let Some(found) = pick(&phase.borrow_and_update()) {
             return found;

@@ -58,9 +58,9 @@ impl Link {
             && let Some(frames) = core.poll_transmit()
         {
             watched.writing(&frames);
-            socket.send(frames.into_iter().map(|frame| {
-                wire::encode(frame, registration, |job| keep.acceptance(job))
-            }));
+            socket.send(
+                frames.into_iter().map(|frame| wire::encode(frame, registration, |job| keep.acceptance(job))),
+            );
         }
         false
     }
@@ -97,7 +97,8 @@ impl Link {
             Output::Launch(job) => self.launch(&job),
             Output::Notify(job) => self.runner.notify(&job, Draining { deadline: self.drain_deadline() }),
             Output::Tell(job, reason) => {
-                let stopping = Stopping { reason: in_words(reason).to_owned(), deadline: self.stop_deadline(reason) };
+                let stopping =
+                    Stopping { reason: in_words(reason).to_owned(), deadline: self.stop_deadline(reason) };
                 self.runner.tell(&job, stopping);
             }
             Output::Cancel(job) => self.runner.cancel(&job),
@@ -166,7 +167,7 @@ impl Link {
     /// When a job that is told to stop now is cancelled.
     fn stop_deadline(&self, reason: StopReason) -> StdInstant {
         let grace = match reason {
-            StopReason::DrainDeadline => self.policy.drain.cancel_after.min(self.policy.cancel_after),
+            StopReason::DrainDeadline => self.policy.drain.cancel_after,
             StopReason::Terminated | StopReason::Requested => self.policy.cancel_after,
             StopReason::Forced => Duration::ZERO,
         };

@@ -45,7 +45,12 @@ impl Rig {
     }
 
     /// `opens` says of each attempt, counted from 1, whether it succeeds.
-    fn with(worker: Worker, limits: Limits, buffer: usize, opens: impl Fn(u32) -> bool + Send + 'static) -> Self {
+    fn with(
+        worker: Worker,
+        limits: Limits,
+        buffer: usize,
+        opens: impl Fn(u32) -> bool + Send + 'static,
+    ) -> Self {
         let (to_server, dials) = mpsc::unbounded_channel();
         let attempts = std::sync::atomic::AtomicU32::new(0);
         let dial: Dial = Box::new(move || {
@@ -117,7 +122,8 @@ impl Conn {
     }
 
     async fn offer(&mut self, id: &str) {
-        self.send(Down::Availability(livekit::AvailabilityRequest { job: Some(job(id)), resuming: false })).await;
+        self.send(Down::Availability(livekit::AvailabilityRequest { job: Some(job(id)), resuming: false }))
+            .await;
     }
 
     async fn assign(&mut self, id: &str) {
@@ -133,7 +139,9 @@ impl Conn {
     async fn next_or_end(&mut self) -> Option<Up> {
         loop {
             match self.0.next().await? {
-                Ok(Message::Binary(bytes)) => return livekit::WorkerMessage::decode(bytes).expect("a message").message,
+                Ok(Message::Binary(bytes)) => {
+                    return livekit::WorkerMessage::decode(bytes).expect("a message").message;
+                }
                 Ok(_) => {}
                 Err(_) => return None,
             }
@@ -159,10 +167,9 @@ impl Conn {
     }
 
     async fn answer(&mut self) -> livekit::AvailabilityResponse {
-        match self.event().await {
-            Up::Availability(answer) => answer,
-            other => panic!("no answer: {other:?}"),
-        }
+        let message = self.event().await;
+        let Up::Availability(answer) = message else { panic!("no answer: {message:?}") };
+        answer
     }
 
     /// Offers, and assigns what is accepted.
@@ -174,10 +181,9 @@ impl Conn {
     }
 
     async fn report(&mut self) -> (String, livekit::JobStatus, String) {
-        match self.event().await {
-            Up::UpdateJob(update) => (update.job_id.clone(), update.status(), update.error),
-            other => panic!("no report: {other:?}"),
-        }
+        let message = self.event().await;
+        let Up::UpdateJob(update) = message else { panic!("no report: {message:?}") };
+        (update.job_id.clone(), update.status(), update.error)
     }
 }
 
@@ -286,15 +292,15 @@ async fn reg_2_a_silent_connection_is_replaced_within_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn reg_1_a_day_without_a_server_ends_no_call() {
     // A full-jitter backoff of at most 5 s needs at least 17,280 attempts for a day.
-    let mut rig = Rig::with(sleeper(HOUR * 30), Limits::default(), 1 << 20, |attempt| attempt == 1 || attempt > 17_280);
+    let mut rig =
+        Rig::with(sleeper(HOUR * 30), Limits::default(), 1 << 20, |attempt| attempt == 1 || attempt > 17_280);
     let mut first = rig.registered().await;
     first.run("AJ_1").await;
     drop(first);
     let mut back = rig.registered().await;
-    match back.event().await {
-        Up::MigrateJob(jobs) => assert_eq!(jobs.job_ids, ["AJ_1"]),
-        other => panic!("the running job was not said again: {other:?}"),
-    }
+    let message = back.event().await;
+    let Up::MigrateJob(jobs) = message else { panic!("the running job is not said again: {message:?}") };
+    assert_eq!(jobs.job_ids, ["AJ_1"]);
     assert!(rig.started.elapsed() > HOUR);
     rig.control.send(Control::Force).expect("the link listens");
     tokio::spawn(async move { while back.next_or_end().await.is_some() {} });

@@ -128,7 +128,9 @@ impl Watched {
                 metrics.assignments_unknown.inc();
                 tracing::warn!(job_id = %job, "assigned without having been accepted, or twice; not started");
             }
-            Event::TerminationUnknown(job) => tracing::debug!(job_id = %job, "ended by the server; not running here"),
+            Event::TerminationUnknown(job) => {
+                tracing::debug!(job_id = %job, "ended by the server; not running here")
+            }
             Event::Ended(job, end) => self.ended(job.as_str(), end, metrics),
             Event::Wedged => tracing::error!(
                 "user code does not run: no heartbeat beside an offer; declining until it answers again"
@@ -147,7 +149,11 @@ impl Watched {
             Phase::Draining if self.drain.is_none() => {
                 let budget = policy.drain.total();
                 let reserve = policy.drain.cancel_after + policy.drain.kill_after;
-                tracing::info!(jobs, deadline_s = (budget - reserve).as_secs_f64(), "draining: taking no jobs");
+                tracing::info!(
+                    jobs,
+                    deadline_s = (budget - reserve).as_secs_f64(),
+                    "draining: taking no jobs"
+                );
                 self.drain = Some(DrainProgress {
                     started: SystemTime::now(),
                     budget,

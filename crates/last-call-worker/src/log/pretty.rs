@@ -2,7 +2,7 @@
 //!
 //! Owns that order. Refuses everything else about the line, which is the subscriber's usual one.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;

@@ -124,18 +124,19 @@ impl Dialler {
 
     async fn upgrade(&self, stream: Box<dyn Transport>, token: &str) -> Result<Socket, DialError> {
         let mut request = self.endpoint.agent_uri()?.into_client_request().map_err(DialError::Upgrade)?;
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| DialError::Token("not a header value".into()))?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| DialError::Token("not a header value".into()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         let agent = concat!("last-call/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
-        let limits = WebSocketConfig::default()
-            .max_message_size(Some(FRAME_LIMIT))
-            .max_frame_size(Some(FRAME_LIMIT));
+        let limits =
+            WebSocketConfig::default().max_message_size(Some(FRAME_LIMIT)).max_frame_size(Some(FRAME_LIMIT));
         match tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await {
             Ok((stream, _)) => Ok(Socket::new(stream)),
-            Err(tungstenite::Error::Http(response)) => Err(answered(response.status(), response.body().as_deref())),
+            Err(tungstenite::Error::Http(response)) => {
+                Err(answered(response.status(), response.body().as_deref()))
+            }
             Err(error) => Err(DialError::Upgrade(error)),
         }
     }
@@ -143,8 +144,11 @@ impl Dialler {
 
 /// What a server that answered something else than an upgrade means by it.
 fn answered(status: StatusCode, body: Option<&[u8]>) -> DialError {
-    let said: String =
-        String::from_utf8_lossy(body.unwrap_or_default()).chars().filter(|c| !c.is_control()).take(200).collect();
+    let said: String = String::from_utf8_lossy(body.unwrap_or_default())
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
     let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !passing.contains(&status) {
         DialError::Refused { status: status.as_u16(), said }

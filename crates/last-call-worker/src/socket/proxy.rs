@@ -44,7 +44,11 @@ impl Proxy {
         }
         let proxy_host = proxy.host().unwrap_or_default().trim_matches(['[', ']']);
         let mut tcp = connect(proxy_host, proxy.port_u16().unwrap_or(80)).await?;
-        let failed = |error| DialError::Tcp { host: proxy_host.to_owned(), port: proxy.port_u16().unwrap_or(80), error };
+        let failed = |error| DialError::Tcp {
+            host: proxy_host.to_owned(),
+            port: proxy.port_u16().unwrap_or(80),
+            error,
+        };
         tcp.write_all(&self.request(host, port)).await.map_err(failed)?;
         let mut answer = Vec::new();
         // Byte by byte, because what follows the empty line belongs to the tunnel.
@@ -59,7 +63,8 @@ impl Proxy {
         match (words.next(), words.next()) {
             (Some(version), Some(b"200")) if version.starts_with(b"HTTP/1.") => Ok(tcp),
             _ => {
-                let said = String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(100).collect();
+                let said =
+                    String::from_utf8_lossy(line).chars().filter(|c| !c.is_control()).take(100).collect();
                 Err(DialError::Proxy(said))
             }
         }

@@ -30,6 +30,11 @@ impl Entry {
     }
 }
 
+/// An id comes from the network: it must name a file in the directory and no other.
+pub(crate) fn file_name(job: &str) -> String {
+    job.chars().filter(|c| c.is_alphanumeric() || "_-".contains(*c)).collect()
+}
+
 /// A job's file, or nothing.
 #[derive(Clone)]
 pub(crate) struct Diary(Option<Arc<File>>);
@@ -37,9 +42,7 @@ pub(crate) struct Diary(Option<Arc<File>>);
 impl Diary {
     pub(crate) fn open(dir: Option<&Path>, job: &str) -> io::Result<Self> {
         let Some(dir) = dir else { return Ok(Self(None)) };
-        // An id comes from the network: it must name a file in this directory and no other.
-        let name: String = job.chars().filter(|c| c.is_alphanumeric() || "_-".contains(*c)).collect();
-        let file = File::options().create(true).append(true).open(dir.join(name))?;
+        let file = File::options().create(true).append(true).open(dir.join(file_name(job)))?;
         Ok(Self(Some(Arc::new(file))))
     }
 

@@ -5,14 +5,16 @@
 
 mod diary;
 mod orders;
+mod told;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use last_call::Permissions;
 use last_call::prelude::*;
 
 use crate::diary::{Diary, Entry};
-use crate::orders::{Busy, Orders, Settings};
+use crate::orders::{As, Busy, Orders, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_env() {
@@ -37,17 +39,36 @@ fn worker(settings: Settings) -> Worker {
     if let Some(load) = settings.load {
         worker = worker.load(move || load);
     }
+    if settings.listener {
+        worker = worker.permissions(Permissions { publish: false, hidden: true, ..Permissions::default() });
+    }
     worker
 }
 
 async fn decide(request: JobRequest, delay: Duration) -> Reply {
     tokio::time::sleep(delay).await;
-    if Orders::read(request.metadata()).is_ok_and(|orders| orders.reject) { request.reject() } else { request.accept().into() }
+    // Orders that cannot be read fail the job, where their error is seen.
+    let orders = Orders::read(request.metadata()).unwrap_or_default();
+    if orders.reject { request.reject() } else { acceptance(&request, orders.accept).into() }
+}
+
+fn acceptance(request: &JobRequest, said: As) -> Acceptance {
+    let acceptance = request.accept().name(said.name).metadata(said.metadata);
+    let acceptance = match said.identity {
+        Some(identity) => acceptance.identity(identity),
+        None => acceptance,
+    };
+    said.attributes.into_iter().fold(acceptance, |acceptance, (key, value)| acceptance.attribute(key, value))
 }
 
 async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Error> {
     let diary = Diary::open(dir.as_deref(), job.id())?;
     let orders = Orders::read(job.metadata())?;
+    if orders.tell
+        && let Some(dir) = &dir
+    {
+        told::write(dir, &job)?;
+    }
     diary.write(Entry::Started);
     let noticed = diary.clone();
     let watching = job.clone();
@@ -98,7 +119,8 @@ async fn work(orders: &Orders) {
     }
 }
 
-/// Keeps every thread of the user runtime busy: nine tenths of the time in slices of 10 ms, or for good.
+/// Takes every thread of the user runtime: nine tenths of the time in slices of 10 ms, or for good, at the
+/// cost of a core each or of none.
 fn busy_threads(busy: Option<Busy>) {
     let Some(busy) = busy else { return };
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
@@ -108,6 +130,9 @@ fn busy_threads(busy: Option<Busy>) {
                 Busy::Slices => spin(Instant::now() + Duration::from_secs(24 * 3600)).await,
                 Busy::Block => loop {
                     std::hint::spin_loop();
+                },
+                Busy::Sleep => loop {
+                    std::thread::park();
                 },
             }
         });

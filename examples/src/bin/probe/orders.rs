@@ -39,10 +39,12 @@ impl Settings {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let seconds = |name: &str| match var(name) {
             None => Ok(None),
-            Some(text) => match text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-                Some(time) => Ok(Some(time)),
-                None => Err(format!("{name}={text}: not a number of seconds")),
-            },
+            Some(text) => {
+                match text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+                    Some(time) => Ok(Some(time)),
+                    None => Err(format!("{name}={text}: not a number of seconds")),
+                }
+            }
         };
         let runner = var("PROBE_RUNNER");
         if runner.as_deref().is_some_and(|runner| runner != "task") {
@@ -54,7 +56,9 @@ impl Settings {
                 None | Some("room") => JobType::Room,
                 Some("publisher") => JobType::Publisher,
                 Some("participant") => JobType::Participant,
-                Some(other) => return Err(format!("PROBE_JOB_TYPE={other}: not room, publisher or participant")),
+                Some(other) => {
+                    return Err(format!("PROBE_JOB_TYPE={other}: not room, publisher or participant"));
+                }
             },
             job_dir: var("PROBE_JOB_DIR").map(PathBuf::from),
             accept_delay: seconds("PROBE_ACCEPT_DELAY")?.unwrap_or_default(),
@@ -110,7 +114,8 @@ impl Orders {
             return Ok(Self::default());
         }
         // The metadata itself stays out of the error: it may be anyone's.
-        serde_json::from_str(metadata).map_err(|error| format!("the job's metadata is no order: {error}").into())
+        serde_json::from_str(metadata)
+            .map_err(|error| format!("the job's metadata is no order: {error}").into())
     }
 }
 

@@ -88,6 +88,14 @@ pub(super) const CLAUSES: &[Clause] = &[
     },
     Clause {
         id: "DRAIN-11",
+        says: "quiet and unquiet are nothing in a drain",
+        holds: Holds::Step(|scene| {
+            let asked = matches!(scene.input(), Some(Input::Quiet | Input::Unquiet));
+            !asked || !scene.was().leaves() || (scene.unmoved && scene.outputs.is_empty())
+        }),
+    },
+    Clause {
+        id: "DRAIN-11",
         says: "nothing is accepted while quiet",
         holds: Holds::Step(|scene| scene.was().wanted != Phase::Quiet || !accepts(scene)),
     },
