@@ -74,7 +74,7 @@ impl Policy {
         match timer {
             Timer::Dial => self.dial_within,
             Timer::Register => self.register_within,
-            Timer::Redial => backoff(self.backoff_base, self.backoff_cap, attempt, random),
+            Timer::Redial => backoff(self.backoff_base, self.backoff_cap, attempt.saturating_sub(1), random),
             Timer::Ping => self.ping_every,
             Timer::Pong => self.pong_within,
             Timer::Refresh => self.refresh_every,

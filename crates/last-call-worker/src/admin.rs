@@ -128,15 +128,16 @@ fn knock(path: &Path) -> io::Result<()> {
     caller.connect(&SockAddr::unix(path)?)
 }
 
-/// Serves the socket until dropped, which closes every connection and removes the file. Call it within
-/// a tokio runtime that has IO and time enabled.
+/// Serves the socket until the link thread has let go of the snapshot, or this is dropped; then the file
+/// is removed. Call it within a tokio runtime that has IO and time enabled.
 ///
 /// # Errors
 /// Where the listener cannot be handed to the runtime.
 pub(crate) async fn serve(socket: AdminSocket, ops: Arc<Ops>) -> io::Result<()> {
     let AdminSocket { listener, file: _file } = socket;
     let listener = tokio::net::UnixListener::from_std(listener)?;
-    serve_on(listener, verbs().route("/status", get(status)).with_state(ops)).await;
+    let worker = ops.snapshot.clone();
+    serve_on(listener, verbs().route("/status", get(status)).with_state(ops), worker).await;
     Ok(())
 }
 

@@ -36,6 +36,8 @@ const CONNECTIONS: usize = 256;
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// The patience with a whole exchange, so that no slow reader holds a connection.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(10);
+/// What a worker that has ended gives to answers under way.
+const LAST_ANSWERS_WITHIN: Duration = Duration::from_millis(100);
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 16 * 1024;
 /// Bytes of a request's body; no page reads more.
@@ -105,23 +107,33 @@ impl Beat {
     }
 }
 
-/// Serves the port until dropped, which closes every connection. Call it within a tokio runtime that has
-/// IO and time enabled.
+/// Serves the port until the link thread has let go of the snapshot, or this is dropped. Call it within a
+/// tokio runtime that has IO and time enabled.
 ///
 /// # Errors
 /// Where the listener cannot be handed to the runtime.
 pub(crate) async fn serve(listener: std::net::TcpListener, ops: Arc<Ops>) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
-    serve_on(tokio::net::TcpListener::from_std(listener)?, pages(ops)).await;
+    let worker = ops.snapshot.clone();
+    serve_on(tokio::net::TcpListener::from_std(listener)?, pages(ops), worker).await;
     Ok(())
 }
 
-/// Serves `router` on `listener` until dropped: one request for each connection, everything bounded.
-pub(crate) async fn serve_on<L: Listener>(mut listener: L, router: Router) {
+/// Serves `router` on `listener` for as long as `worker` can change: one request for each connection,
+/// everything bounded. At the end, answers under way have 0.1 s to leave: the one to `POST /drain` is
+/// often the last thing that a worker says.
+pub(crate) async fn serve_on<L: Listener>(
+    mut listener: L,
+    router: Router,
+    mut worker: watch::Receiver<Snapshot>,
+) {
     let router = router.layer(DefaultBodyLimit::max(BODY_LIMIT));
     let mut exchanges = JoinSet::new();
     loop {
         tokio::select! {
+            changed = worker.changed() => if changed.is_err() {
+                break;
+            },
             (io, _) = listener.accept(), if exchanges.len() < CONNECTIONS => {
                 let router = TowerToHyperService::new(router.clone());
                 let exchange = http1::Builder::new()
@@ -136,6 +148,10 @@ pub(crate) async fn serve_on<L: Listener>(mut listener: L, router: Router) {
             Some(_) = exchanges.join_next() => {}
         }
     }
+    drop(listener);
+    let _ =
+        tokio::time::timeout(LAST_ANSWERS_WITHIN, async { while exchanges.join_next().await.is_some() {} })
+            .await;
 }
 
 fn pages(ops: Arc<Ops>) -> Router {

@@ -115,9 +115,6 @@ enum Happened {
 impl Link {
     /// Drives the core until it leaves.
     pub(crate) async fn run(mut self) -> Report {
-        if let Source::Solo(solo) = &self.source {
-            solo.clone().begin(&mut self);
-        }
         let mut beat = tokio::time::interval(BEAT_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -162,7 +159,10 @@ impl Link {
 
     fn controlled(&mut self, control: &Control) {
         match control {
-            Control::Start => self.core.handle(Input::Start),
+            Control::Start => match &self.source {
+                Source::Server { .. } => self.core.handle(Input::Start),
+                Source::Solo(solo) => solo.clone().begin(self),
+            },
             Control::Quiet => self.core.handle(Input::Quiet),
             Control::Unquiet => self.core.handle(Input::Unquiet),
             Control::Force => self.core.handle(Input::Force),

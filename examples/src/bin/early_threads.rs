@@ -50,9 +50,9 @@ fn worker(subject: &str) -> Worker {
 
 /// A job without metadata, as `connect` runs one, does what the program was told.
 async fn answer(job: JobContext, subject: String) -> Result<(), Error> {
-    let orders = if job.metadata().is_empty() { &subject } else { job.metadata() };
+    let orders = if job.metadata().is_empty() { subject.as_str() } else { job.metadata() };
     tracing::info!(orders, "answering");
-    match orders.as_str() {
+    match orders {
         "wait" => {
             job.draining().await;
             Ok(())

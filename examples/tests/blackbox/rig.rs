@@ -21,6 +21,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) const KEY: &str = "devkey";
 pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
 
+const SUBREAPER: &str = include_str!("subreaper.py");
+
 /// What the machine that runs the tests may have set, and no worker under test may see.
 const FOREIGN: &[&str] = &[
     "ALL_PROXY",
@@ -52,6 +54,12 @@ pub(crate) fn probe(url: impl AsRef<str>) -> Start {
 /// The program with threads before `run`.
 pub(crate) fn early_threads(url: impl AsRef<str>) -> Start {
     Start::of(env!("CARGO_BIN_EXE_early_threads"), url.as_ref())
+}
+
+/// Probe as the orphan of a process that has ended, under a subreaper; the worker's own number is in its first line.
+pub(crate) fn probe_under_a_subreaper(url: impl AsRef<str>) -> Start {
+    let program = env!("CARGO_BIN_EXE_probe");
+    Start::of("python3", url.as_ref()).arg("-c").arg(SUBREAPER).arg(program)
 }
 
 impl Start {

@@ -263,22 +263,31 @@ impl Listener for Lobby {
     }
 }
 
-/// Serves `router`; gives a way to connect and the count of accepted connections.
-fn lobby(router: Router) -> (impl Fn() -> DuplexStream, Arc<AtomicU64>) {
+/// A service in memory: a way in, the count of connections accepted, the worker's life, the end.
+struct Served<C> {
+    connect: C,
+    accepted: Arc<AtomicU64>,
+    worker: watch::Sender<Snapshot>,
+    end: tokio::task::JoinHandle<()>,
+}
+
+fn lobby(router: Router) -> Served<impl Fn() -> DuplexStream> {
     let (door, waiting) = mpsc::unbounded_channel();
+    let (worker, life) = watch::channel(Snapshot::default());
     let accepted = Arc::new(AtomicU64::new(0));
-    tokio::spawn(serve_on(Lobby { waiting, accepted: Arc::clone(&accepted) }, router));
+    let end = tokio::spawn(serve_on(Lobby { waiting, accepted: Arc::clone(&accepted) }, router, life));
     let connect = move || {
         let (ours, theirs) = duplex(64 * 1024);
         door.send(theirs).expect("served");
         ours
     };
-    (connect, accepted)
+    Served { connect, accepted, worker, end }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_dawdles_is_let_go() {
-    let (connect, _) = lobby(Router::new().route("/", get(std::future::pending::<()>)));
+    let Served { connect, worker: _worker, .. } =
+        lobby(Router::new().route("/", get(std::future::pending::<()>)));
     for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"]
     {
         let mut io = connect();
@@ -291,7 +300,8 @@ async fn a_client_that_dawdles_is_let_go() {
 
 #[tokio::test(start_paused = true)]
 async fn connections_are_bounded_and_the_next_one_waits() {
-    let (connect, accepted) = lobby(Router::new().route("/", get(async || "OK")));
+    let Served { connect, accepted, worker: _worker, .. } =
+        lobby(Router::new().route("/", get(async || "OK")));
     let idle: Vec<_> = (0..CONNECTIONS + 50).map(|_| connect()).collect();
     let patient = connect();
     // The paused clock moves only when every task waits.
@@ -299,5 +309,28 @@ async fn connections_are_bounded_and_the_next_one_waits() {
     assert_eq!(accepted.load(Ordering::SeqCst), CONNECTIONS as u64);
     let reply = exchange(patient, "GET / HTTP/1.1\r\nhost: a\r\n").await;
     assert_eq!((reply.code, reply.body.as_str()), (200, "OK"), "once the idle ones are let go");
+    drop(idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_answer_leaves_after_the_worker_has_ended() {
+    let (going, go) = tokio::sync::oneshot::channel::<()>();
+    let go = Arc::new(std::sync::Mutex::new(Some(go)));
+    let (entered, mut at_handler) = mpsc::unbounded_channel();
+    let handler = get(move || async move {
+        let go = go.lock().expect("no panic while locked").take().expect("one request");
+        entered.send(()).expect("the test listens");
+        let _ = go.await;
+        "drained"
+    });
+    let served = lobby(Router::new().route("/", handler));
+    let idle = (served.connect)();
+    let answer = tokio::spawn(exchange((served.connect)(), "GET / HTTP/1.1\r\nhost: a\r\n"));
+    at_handler.recv().await.expect("the request is under way");
+    drop(served.worker);
+    going.send(()).expect("the handler waits");
+    let reply = answer.await.expect("no panic");
+    assert_eq!((reply.code, reply.body.as_str()), (200, "drained"));
+    served.end.await.expect("ends, whoever idles");
     drop(idle);
 }

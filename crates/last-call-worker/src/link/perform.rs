@@ -4,10 +4,12 @@
 
 use std::time::{Duration, Instant as StdInstant};
 
-use last_call_proto::{Declined, Event, Input, JobId, Outcome, Output, Phase, StopReason, Timer};
+use last_call_proto::{
+    Declined, Event, Input, JobId, Link as LinkState, Outcome, Output, Phase, StopReason, Timer,
+};
 use tokio::time::Instant;
 
-use super::{Connection, Link, Source};
+use super::{Connection, Link, Source, solo};
 use crate::job::{Draining, Stopping};
 use crate::metrics::Stage;
 use crate::wire;
@@ -38,29 +40,23 @@ impl Link {
 
     /// A program that runs one job leaves with it.
     fn solo_is_over(&self) -> bool {
-        let idle = self.core.jobs().running() == 0 && self.core.phase() == Phase::Serving;
-        matches!(self.source, Source::Solo(_)) && idle
+        let begun = self.core.link() == LinkState::Registered && self.core.phase() == Phase::Serving;
+        matches!(self.source, Source::Solo(_)) && begun && self.core.jobs().running() == 0
     }
 
     /// Hands the next batch to the socket if it takes one. True if that itself was an input to the core.
     fn transmit(&mut self) -> bool {
-        let solo = matches!(self.source, Source::Solo(_));
+        if matches!(self.source, Source::Solo(_)) {
+            return solo::hear(&mut self.core);
+        }
         let Self { core, connection, registration, keep, watched, .. } = self;
-        let Connection::Open(socket) = connection else {
-            // A solo job has no one to tell: what would be written is as good as written.
-            let said = solo && core.poll_transmit().is_some();
-            if said {
-                core.handle(Input::Flushed);
-            }
-            return said;
-        };
-        if socket.is_idle()
+        if let Connection::Open(socket) = connection
+            && socket.is_idle()
             && let Some(frames) = core.poll_transmit()
         {
             watched.writing(&frames);
-            socket.send(
-                frames.into_iter().map(|frame| wire::encode(frame, registration, |job| keep.acceptance(job))),
-            );
+            let encode = |frame| wire::encode(frame, registration, |job| keep.acceptance(job));
+            socket.send(frames.into_iter().map(encode));
         }
         false
     }

@@ -3,7 +3,7 @@
 //! Owns the other side of that one conversation, so that the job runs, is told and ends by the same core as
 //! any other. Refuses a second job.
 
-use last_call_proto::{Decision, FromServer, Input, JobId};
+use last_call_proto::{Decision, FromServer, Input, JobId, Worker};
 use livekit_protocol as livekit;
 
 use super::Link;
@@ -45,4 +45,14 @@ impl Solo {
             link.core.handle(input);
         }
     }
+}
+
+/// Hears what the worker says, as a server would that answers every ping. False if it said nothing.
+pub(super) fn hear(core: &mut Worker) -> bool {
+    let said = core.poll_transmit().is_some();
+    if said {
+        core.handle(Input::Flushed);
+        core.handle(Input::Received(FromServer::Other));
+    }
+    said
 }

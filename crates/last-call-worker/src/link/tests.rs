@@ -67,13 +67,22 @@ impl Rig {
                 Ok(Socket::new(WebSocketStream::from_raw_socket(client, Role::Client, None).await))
             })
         });
+        Self::on(Source::Server { url: "ws://server".to_owned(), dial }, worker, limits, dials)
+    }
+
+    fn on(
+        source: Source,
+        worker: Worker,
+        limits: Limits,
+        dials: mpsc::UnboundedReceiver<(Instant, Conn)>,
+    ) -> Self {
         let (control, orders) = mpsc::unbounded_channel();
         let (to_link, from_user) = mpsc::unbounded_channel();
         let (_, warmed) = oneshot::channel();
         let link = Link {
             core: last_call_proto::Worker::new(limits),
             policy: Policy::default(),
-            source: Source::Server { url: "ws://server".to_owned(), dial },
+            source,
             registration: livekit::RegisterWorkerRequest::default(),
             runner: TaskRunner::new(Handle::current(), Arc::new(worker.program), to_link, warmed),
             control: orders,
@@ -416,4 +425,21 @@ async fn job_3_termination_by_the_server_tells_then_cancels() {
     let told = Instant::now();
     let (_, status, error) = conn.report().await;
     assert_eq!((status, told.elapsed().as_secs()), (livekit::JobStatus::JsFailed, 10), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_5_a_job_without_a_server_runs_its_hour_and_ends_the_program() {
+    let solo = Solo {
+        url: "ws://server".to_owned(),
+        room: "room".to_owned(),
+        identity: "me".to_owned(),
+        agent_name: String::new(),
+        token: "t".to_owned(),
+    };
+    let nobody = mpsc::unbounded_channel().1;
+    let rig = Rig::on(Source::Solo(solo), sleeper(HOUR), Limits::default(), nobody);
+    let started = rig.started;
+    let report = rig.left.await.expect("the link did not panic");
+    assert_eq!((report.outcome, report.succeeded), (Outcome::Finished, 1));
+    assert_eq!(started.elapsed().as_secs(), 3600);
 }

@@ -249,6 +249,12 @@ pub(super) const BUGS: &[Seeded] = &[
             }
         }),
     ),
+    seeded(
+        "stays quiet",
+        "DRAIN-11",
+        &QUIET,
+        Bug::Input(|_, input| (input != Input::Unquiet).then_some(input)),
+    ),
     seeded("stays FULL after quiet", "DRAIN-11", &QUIET, Bug::LostUnquiet),
     seeded(
         "takes unquiet for the end of a drain",
