@@ -291,7 +291,7 @@ impl Worker {
             Timer::Assignment(job) => self.assignment_missed(&job),
             Timer::Probe => self.probe(),
             Timer::Cancel(job) => self.cancel(&job),
-            Timer::Kill(job) => self.kill(&job),
+            Timer::Kill(job) => self.kill(&job, jobs::OUT_OF_GRACE),
             Timer::DrainTell => self.drain_tell(),
             Timer::DrainCancel => self.drain_cancel(),
             Timer::DrainKill => self.drain_kill(),

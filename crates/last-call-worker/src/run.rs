@@ -87,8 +87,7 @@ fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> R
     let config = Config::new(options, mode, &worker.program.agent_name)?;
     let user = user_runtime(config.user_threads)?;
     let started = start::serve(worker, config, user.handle(), controls)?;
-    let finished = finish(started, user);
-    finished.map(|report| Exit::from(&report.outcome))
+    finish(started, user, |report| Exit::from(&report.outcome))
 }
 
 fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
@@ -108,19 +107,22 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
     };
     let user = user_runtime(None)?;
     let started = start::connect(worker, solo, config::policy(&options.stop), user.handle(), controls)?;
-    let report = finish(started, user)?;
-    Ok(if report.failed > 0 { Exit::Failed } else { Exit::from(&report.outcome) })
+    finish(started, user, |report| match Exit::from(&report.outcome) {
+        Exit::Finished if report.failed > 0 => Exit::Failed,
+        exit => exit,
+    })
 }
 
 /// Waits for the end, says how it went, and leaves whatever still runs behind.
-fn finish(started: Started, user: Runtime) -> Result<Report, StartError> {
+fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
     let finished = started.wait();
     user.shutdown_background();
     match finished {
         Finished::Left(report) => {
-            log_outcome(&report);
+            let exit = exit(&report);
+            log_outcome(&report, exit);
             crate::log::flush(LOGS_WITHIN);
-            Ok(report)
+            Ok(exit)
         }
         Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
         Finished::LinkDied => Err(StartError::LinkDied),
@@ -128,9 +130,9 @@ fn finish(started: Started, user: Runtime) -> Result<Report, StartError> {
 }
 
 /// The last line of the log (DRAIN-8).
-fn log_outcome(report: &Report) {
+fn log_outcome(report: &Report, exit: Exit) {
     let Report { outcome, succeeded, failed } = report;
-    let exit_code = Exit::from(outcome) as u8;
+    let exit_code = exit as u8;
     match outcome {
         Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
         Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Declined, Event, Output, StopReason, Worker};
+use super::{Declined, Event, Output, StopReason, Worker, jobs};
 use crate::job::{JobState, JobTable, Stop};
 use crate::message::JobId;
 use crate::timer::Timer;
@@ -161,7 +161,7 @@ impl Worker {
 
     pub(super) fn drain_kill(&mut self) {
         if self.phase == Phase::Draining && self.ending.stage == Stage::Cancelled {
-            self.end_everything();
+            self.end_everything(jobs::OUT_OF_BUDGET);
         }
     }
 
@@ -170,11 +170,11 @@ impl Worker {
             self.ending.forced = true;
             self.enter(Phase::Draining);
             self.refuse_what_is_open(Declined::Draining);
-            self.end_everything();
+            self.end_everything(jobs::FORCED);
         }
     }
 
-    fn end_everything(&mut self) {
+    fn end_everything(&mut self, why: &str) {
         let held = |state| matches!(state, JobState::Accepted | JobState::Running(_));
         for job in self.jobs.select(held) {
             if !self.ending.cut.contains(&job) {
@@ -185,7 +185,7 @@ impl Worker {
                 self.disarm(Timer::Assignment(job.clone()));
                 self.emit(Event::AssignmentMissed(job));
             } else {
-                self.kill(&job);
+                self.kill(&job, why);
             }
         }
     }

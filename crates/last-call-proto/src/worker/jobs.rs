@@ -31,7 +31,10 @@ pub enum StopReason {
     Forced,
 }
 
-const KILLED: &str = "the job still ran at the end of its grace period and was ended";
+/// Why a job that was killed failed.
+pub(super) const OUT_OF_GRACE: &str = "it still ran at the end of its grace period, and was ended";
+pub(super) const OUT_OF_BUDGET: &str = "it still ran at the end of the drain budget, and was ended";
+pub(super) const FORCED: &str = "the worker was forced to leave";
 
 impl Worker {
     pub(super) fn assigned(&mut self, job: JobId) {
@@ -102,10 +105,10 @@ impl Worker {
         }
     }
 
-    pub(super) fn kill(&mut self, job: &JobId) {
+    pub(super) fn kill(&mut self, job: &JobId, why: &str) {
         if let Some(JobState::Running(_)) = self.jobs.get(job) {
             self.outputs.push_back(Output::Kill(job.clone()));
-            self.ended(job, End::Failed(KILLED.into()));
+            self.ended(job, End::Failed(why.into()));
         }
     }
 

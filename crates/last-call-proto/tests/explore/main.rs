@@ -7,6 +7,7 @@ mod action;
 mod clauses;
 mod explorer;
 mod mutants;
+mod random;
 mod record;
 mod scope;
 mod scopes;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use last_call_proto::policy::DrainBudget;
 use last_call_proto::{
-    Answer, DispatcherEvent, End, Event, Input, JobState, Outcome, Output, Phase, Report, Status, StopReason,
-    Timer, ToServer,
+    Answer, DispatcherEvent, End, Event, Input, JobState, Load, Outcome, Output, Phase, Report, Status,
+    StopReason, Timer, ToServer,
 };
 
 use crate::harness::{Pair, job, slots};
@@ -316,6 +316,19 @@ fn agents_5856_no_call_goes_to_a_worker_that_leaves() {
     assert_eq!(pair.worker.jobs().slots(), 1);
     assert_eq!(pair.answers(), []);
     assert_eq!(pair.outcome(), None);
+}
+
+/// The next load report made a draining worker available again.
+#[test]
+fn agents_js_1180_a_draining_worker_never_goes_back_to_available() {
+    let mut pair = Pair::running(["A"]);
+    pair.say(Input::Drain);
+    for load in [900, 0, 100] {
+        pair.say(Input::Load(Load::from_thousandths(load)));
+        pair.pass(Duration::from_secs(60));
+    }
+    let available = |frame: &ToServer| matches!(frame, ToServer::Status(status) if status.available);
+    assert!(!pair.writes().concat().iter().any(available));
 }
 
 /// The end of the first call ended the worker, and with it the other calls.

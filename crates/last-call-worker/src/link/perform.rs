@@ -83,11 +83,7 @@ impl Link {
                 self.timers.arm(timer, Instant::now() + wait);
             }
             Output::Disarm(timer) => self.timers.disarm(&timer),
-            Output::Ask(job) => {
-                if let Some(info) = self.keep.info(&job) {
-                    self.runner.ask(&job, info);
-                }
-            }
+            Output::Ask(job) => self.ask(&job),
             Output::Forget(job) => self.runner.forget(&job),
             Output::Probe => self.runner.probe(),
             Output::Launch(job) => self.launch(&job),
@@ -102,6 +98,13 @@ impl Link {
             Output::Release(job) => self.runner.release(&job),
             Output::Event(event) => self.happened(&event),
             Output::Exit(_) => {}
+        }
+    }
+
+    fn ask(&mut self, job: &JobId) {
+        // Who starts a job by hand has decided on it.
+        if let (Source::Server { .. }, Some(info)) = (&self.source, self.keep.info(job)) {
+            self.runner.ask(job, info);
         }
     }
 
