@@ -8,10 +8,12 @@ mod cache;
 #[cfg(test)]
 mod clauses;
 mod lint;
+mod livekit;
 mod say;
 mod setup;
 mod step;
 mod test;
+mod whole;
 mod workspace;
 
 use std::process::ExitCode;
@@ -45,6 +47,28 @@ enum Chore {
     },
     /// Check format, lints, documentation, licences, the arrows between crates and the house rules.
     Lint,
+    /// Run livekit-server on 127.0.0.1:7880 until Ctrl-C, for trying a worker.
+    ///
+    /// Prints the three lines to paste into other terminals first. The server is the one that setup
+    /// builds, in its development mode: fixed keys, loopback only, nothing kept.
+    Livekit,
+    /// Ask the server for an agent in a room, and say whether a worker has taken the job.
+    ///
+    /// The server is named by LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET, as for a worker.
+    Dispatch {
+        /// The room; it is made where it is not there.
+        room: String,
+        /// The name under which the agent's workers are registered.
+        agent: String,
+        /// What the job is given as its metadata.
+        #[arg(default_value = "")]
+        metadata: String,
+    },
+    /// End a room of the server: everyone in it is disconnected, and its agents' jobs end.
+    HangUp {
+        /// The room.
+        room: String,
+    },
     /// Measure: list the benches, or run one in a release build.
     Bench(bench::Selection),
     /// Repeat a promise until its full number is reached: list the soaks, or run one.
@@ -56,6 +80,9 @@ fn main() -> ExitCode {
         Chore::Setup { install } => setup::run(install).map(drop),
         Chore::Test { filters } => test::run(&filters),
         Chore::Lint => lint::run(),
+        Chore::Livekit => livekit::serve(),
+        Chore::Dispatch { room, agent, metadata } => livekit::dispatch(&room, &agent, &metadata),
+        Chore::HangUp { room } => livekit::hang_up(&room),
         Chore::Bench(selection) => bench::run(bench::Kind::Bench, &selection),
         Chore::Soak(selection) => bench::run(bench::Kind::Soak, &selection),
     };

@@ -39,3 +39,13 @@ pub(crate) fn run(install: bool) -> Result<Ready> {
     say::progress("    setup: complete");
     Ok(ready)
 }
+
+/// The pinned livekit-server alone, built where it is missing.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn livekit_server() -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    let _claim = cache.lock()?;
+    server::fetch(&cache)
+}

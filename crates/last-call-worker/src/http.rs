@@ -149,9 +149,8 @@ pub(crate) async fn serve_on<L: Listener>(
         }
     }
     drop(listener);
-    let _ =
-        tokio::time::timeout(LAST_ANSWERS_WITHIN, async { while exchanges.join_next().await.is_some() {} })
-            .await;
+    let last_answers = async { while exchanges.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS_WITHIN, last_answers).await;
 }
 
 fn pages(ops: Arc<Ops>) -> Router {

@@ -123,7 +123,7 @@ impl Link {
                 return self.watched.report(outcome);
             }
             match self.happens(&mut beat).await {
-                Happened::Beat => {}
+                Happened::Beat => self.measure(),
                 Happened::Control(control) => self.controlled(&control),
                 Happened::Due => self.fire_due(),
                 Happened::User(event) => self.user_said(event),

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use last_call_proto::Phase;
 use prometheus_client::encoding::text;
@@ -186,18 +186,6 @@ impl FromSnapshot {
         let drain = snapshot.drain.as_ref();
         self.drain_jobs_remaining.set(drain.map_or(0, DrainProgress::jobs_remaining).into());
         self.drain_seconds_remaining.set(drain.map_or(0.0, |drain| drain.time_left(now).as_secs_f64()));
-    }
-}
-
-impl DrainProgress {
-    /// Jobs that the drain still waits for.
-    pub(crate) fn jobs_remaining(&self) -> u32 {
-        self.jobs_at_start.saturating_sub(self.jobs_finished)
-    }
-
-    /// What is left of the budget at `now`; a wall clock set back leaves the whole of it.
-    pub(crate) fn time_left(&self, now: SystemTime) -> Duration {
-        self.budget.saturating_sub(now.duration_since(self.started).unwrap_or_default())
     }
 }
 

@@ -43,6 +43,18 @@ pub(crate) struct DrainProgress {
     pub(crate) declined: u64,
 }
 
+impl DrainProgress {
+    /// Jobs that the drain still waits for.
+    pub(crate) fn jobs_remaining(&self) -> u32 {
+        self.jobs_at_start.saturating_sub(self.jobs_finished)
+    }
+
+    /// What is left of the budget at `now`; a wall clock set back leaves the whole of it.
+    pub(crate) fn time_left(&self, now: SystemTime) -> Duration {
+        self.budget.saturating_sub(now.duration_since(self.started).unwrap_or_default())
+    }
+}
+
 /// What an operator may ask of a worker; each is answered by the core, none is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {

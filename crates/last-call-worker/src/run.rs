@@ -117,16 +117,17 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
     let finished = started.wait();
     user.shutdown_background();
-    match finished {
+    let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);
             log_outcome(&report, exit);
-            crate::log::flush(LOGS_WITHIN);
             Ok(exit)
         }
         Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
         Finished::LinkDied => Err(StartError::LinkDied),
-    }
+    };
+    crate::log::flush(LOGS_WITHIN);
+    exit
 }
 
 /// The last line of the log (DRAIN-8).

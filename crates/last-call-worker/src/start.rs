@@ -6,13 +6,15 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use last_call_proto::{Limits, Policy};
 use livekit_protocol as livekit;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminSocket};
 use crate::config::Config;
@@ -29,12 +31,15 @@ use crate::socket::Dialler;
 use crate::timers::Timers;
 use crate::token::Keys;
 
+/// Answers of the operations thread that are still under way at the end are waited for this long.
+const OPERATIONS_WITHIN: Duration = Duration::from_millis(150);
+
 /// What came of a worker.
 #[derive(Debug)]
 pub(crate) enum Finished {
     /// It left.
     Left(Report),
-    /// Prewarming failed; nothing was registered.
+    /// Prewarming failed; nothing was registered. The link's own end follows.
     PrewarmFailed(String),
     /// The link thread is dead: a fault of this crate.
     LinkDied,
@@ -46,19 +51,25 @@ pub(crate) type Controls = (mpsc::UnboundedSender<Control>, mpsc::UnboundedRecei
 /// A running worker.
 pub(crate) struct Started {
     finished: mpsc::UnboundedReceiver<Finished>,
-    /// Dropped, it ends the operations thread.
-    _operations: oneshot::Sender<()>,
 }
 
 impl Started {
     /// Waits for the worker's end on a thread that may block.
     pub(crate) fn wait(mut self) -> Finished {
-        self.finished.blocking_recv().unwrap_or(Finished::LinkDied)
+        let first = self.finished.blocking_recv();
+        if matches!(first, Some(Finished::PrewarmFailed(_))) {
+            self.finished.blocking_recv();
+        }
+        first.unwrap_or(Finished::LinkDied)
     }
 
     /// Waits for the worker's end.
     pub(crate) async fn ended(mut self) -> Finished {
-        self.finished.recv().await.unwrap_or(Finished::LinkDied)
+        let first = self.finished.recv().await;
+        if matches!(first, Some(Finished::PrewarmFailed(_))) {
+            self.finished.recv().await;
+        }
+        first.unwrap_or(Finished::LinkDied)
     }
 }
 
@@ -112,9 +123,9 @@ pub(crate) fn serve(
         snapshot,
         beat,
     };
-    start_link(parts, program, user.clone(), warmed, finished.clone())?;
+    start_link(parts, program, user.clone(), warmed, Some(operations), finished.clone())?;
     prewarm(worker.prewarm, user, warm, control, finished);
-    Ok(Started { finished: ended, _operations: operations })
+    Ok(Started { finished: ended })
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.
@@ -136,7 +147,6 @@ pub(crate) fn connect(
     controls: Controls,
 ) -> Result<Started, StartError> {
     let (control, orders) = controls;
-    let (operations, _) = oneshot::channel();
     let (finished, ended) = mpsc::unbounded_channel();
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
@@ -152,9 +162,9 @@ pub(crate) fn connect(
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    start_link(parts, Arc::new(worker.program), user.clone(), warmed, finished.clone())?;
+    start_link(parts, Arc::new(worker.program), user.clone(), warmed, None, finished.clone())?;
     prewarm(worker.prewarm, user, warm, control, finished);
-    Ok(Started { finished: ended, _operations: operations })
+    Ok(Started { finished: ended })
 }
 
 /// What a link is made of before prewarming is done.
@@ -196,6 +206,7 @@ fn prewarm(
             Err(panic) => format!("it panicked: {}", crate::job::panic_text(panic.as_ref())),
         };
         let _ = finished.send(Finished::PrewarmFailed(failed));
+        let _ = control.send(Control::Force);
     });
 }
 
@@ -204,6 +215,7 @@ fn start_link(
     program: Arc<Program>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
+    operations: Option<std_mpsc::Receiver<()>>,
     finished: mpsc::UnboundedSender<Finished>,
 ) -> Result<(), StartError> {
     let runtime = current_thread("a runtime for the link")?;
@@ -228,34 +240,42 @@ fn start_link(
     };
     thread("last-call-link", move || {
         let report = catch_unwind(AssertUnwindSafe(|| runtime.block_on(link.run())));
+        if let Some(operations) = operations {
+            // Nothing is ever sent: it disconnects when the operations thread is done.
+            let _ = operations.recv_timeout(OPERATIONS_WITHIN);
+        }
         let _ = finished.send(report.map_or(Finished::LinkDied, Finished::Left));
         // A name that is being looked up must not hold the exit.
         runtime.shutdown_background();
     })
 }
 
+/// Serves until the link has left, and says on the channel when the last answer is out.
 fn start_operations(
     ops: Arc<Ops>,
     listener: Option<TcpListener>,
     admin: Option<AdminSocket>,
     load: LoadSampler,
-) -> Result<oneshot::Sender<()>, StartError> {
+) -> Result<std_mpsc::Receiver<()>, StartError> {
     let runtime = current_thread("a runtime for operations")?;
-    let (until, ended) = oneshot::channel::<()>();
+    let (serving, done) = std_mpsc::channel();
     thread("last-call-ops", move || {
         runtime.block_on(async move {
+            let mut shown = ops.snapshot.clone();
             tokio::spawn(load.run());
+            let mut served = JoinSet::new();
             if let Some(listener) = listener {
-                tokio::spawn(logged("probes and metrics", http::serve(listener, ops.clone())));
+                served.spawn(logged("probes and metrics", http::serve(listener, ops.clone())));
             }
             if let Some(admin) = admin {
-                tokio::spawn(logged("the admin socket", admin::serve(admin, ops)));
+                served.spawn(logged("the admin socket", admin::serve(admin, ops)));
             }
-            let _ = ended.await;
+            while shown.changed().await.is_ok() {}
+            served.join_all().await;
         });
-        runtime.shutdown_background();
+        drop(serving);
     })?;
-    Ok(until)
+    Ok(done)
 }
 
 async fn logged(what: &'static str, serving: impl Future<Output = io::Result<()>>) {

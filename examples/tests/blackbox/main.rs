@@ -5,7 +5,9 @@
 //! deadlines only keep it from waiting for ever.
 
 mod drain;
+mod offers;
 mod page;
+mod reg;
 mod rig;
 mod seen;
 mod signals;

@@ -27,8 +27,6 @@ pub enum StopReason {
     Requested,
     /// The drain deadline came.
     DrainDeadline,
-    /// The worker was forced to leave.
-    Forced,
 }
 
 /// Why a job that was killed failed.

@@ -215,7 +215,7 @@ impl<S: Subject> World<S> {
     }
 
     fn of_noise(&self, worker: usize, body: &Body, scope: &Scope, actions: &mut Vec<Action>) {
-        if self.left.noise == 0 || !body.wire.as_ref().is_some_and(|wire| !wire.cut) {
+        if self.left.noise == 0 || body.wire.as_ref().is_none_or(|wire| wire.cut) {
             return;
         }
         for job in self.job_names().into_iter().chain([JobId::from("unknown")]) {

@@ -65,10 +65,7 @@ impl Scene<'_> {
     }
 
     pub(crate) fn received(&self) -> Option<&FromServer> {
-        match self.input()? {
-            Input::Received(frame) => Some(frame),
-            _ => None,
-        }
+        if let Input::Received(frame) = self.input()? { Some(frame) } else { None }
     }
 
     pub(crate) fn fired(&self, timer: &Timer) -> bool {
@@ -102,7 +99,7 @@ impl Scene<'_> {
     }
 
     /// The jobs that `pick` finds among the outputs.
-    pub(crate) fn jobs<'a>(&'a self, pick: fn(&Output) -> Option<&JobId>) -> impl Iterator<Item = &'a JobId> {
+    pub(crate) fn jobs(&self, pick: fn(&Output) -> Option<&JobId>) -> impl Iterator<Item = &JobId> {
         self.outputs.iter().filter_map(pick)
     }
 

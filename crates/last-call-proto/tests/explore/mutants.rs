@@ -21,7 +21,7 @@ const MOST: usize = 20_000;
 
 /// A worker with one bug.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Mutant {
+pub(crate) struct Mutant {
     /// Its place in [`BUGS`].
     bug: usize,
     worker: Worker,
@@ -111,6 +111,11 @@ impl Subject for Mutant {
     fn worker(&self) -> &Worker {
         &self.worker
     }
+}
+
+/// Every seeded bug: its name, the clause that must find it, and the worker that has it.
+pub(crate) fn all(limits: Limits) -> impl Iterator<Item = (&'static str, &'static str, Mutant)> {
+    BUGS.iter().enumerate().map(move |(at, seeded)| (seeded.name, seeded.clause, Mutant::new(at, limits)))
 }
 
 /// Explores the bug at `at` until one of `clauses` breaks.

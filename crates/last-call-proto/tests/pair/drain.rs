@@ -151,8 +151,11 @@ fn drain_4_an_assignment_that_was_given_up_is_not_started_on_the_way_out() {
     pair.accept("A");
     pair.step();
     pair.fire(Timer::Assignment(job("A")));
+    pair.stuck = true;
     pair.say(Input::Drain);
     assert_eq!(pair.worker.phase(), Phase::Drained);
+    pair.drive();
+    pair.stuck = false;
     pair.drive();
     assert!(!pair.did(&Output::Launch(job("A"))), "it would be cut off at once");
     assert_eq!(pair.outcome(), Some(Outcome::Finished));

@@ -168,7 +168,6 @@ impl Link {
         let grace = match reason {
             StopReason::DrainDeadline => self.policy.drain.cancel_after,
             StopReason::Terminated | StopReason::Requested => self.policy.cancel_after,
-            StopReason::Forced => Duration::ZERO,
         };
         (Instant::now() + grace).into_std()
     }
@@ -179,6 +178,5 @@ fn in_words(reason: StopReason) -> &'static str {
         StopReason::Terminated => "the server ended the job",
         StopReason::Requested => Stopping::REQUESTED,
         StopReason::DrainDeadline => "the drain deadline has come",
-        StopReason::Forced => "the worker is forced to leave",
     }
 }

@@ -3,6 +3,8 @@
 use last_call_proto::Load;
 
 use super::label::LabelValue;
+use std::time::Duration;
+
 use super::*;
 
 fn page(metrics: &Metrics, snapshot: &Snapshot) -> Vec<String> {

@@ -78,9 +78,9 @@ fn one_answer(scene: &Scene<'_>) -> bool {
         let of_job = |frame: &&ToServer| matches!(frame, ToServer::Answer(of, _) if of == job);
         scene.wrote().iter().filter(of_job).count()
     };
-    scene.wrote().iter().all(|frame| match frame {
-        ToServer::Answer(job, _) => answers(job) <= open(job),
-        _ => true,
+    scene.wrote().iter().all(|frame| {
+        let ToServer::Answer(job, _) = frame else { return true };
+        answers(job) <= open(job)
     })
 }
 
@@ -120,15 +120,12 @@ fn one_true_report(scene: &Scene<'_>) -> bool {
         let ending = scene.was().life(job).and_then(|life| life.end.as_ref());
         ending.is_some_and(|end| end.report == Reported::Waits && end.success == success)
     };
-    let last = |frame: &&ToServer| matches!(frame, ToServer::Report(_, Report::Success | Report::Failed(_)));
     let mut seen = Vec::new();
-    scene.wrote().iter().filter(last).all(|frame| match frame {
-        ToServer::Report(job, report) => {
-            let twice = seen.contains(job);
-            seen.push(job.clone());
-            !twice && waits(job, *report == Report::Success)
-        }
-        _ => true,
+    scene.wrote().iter().all(|frame| {
+        let ToServer::Report(job, report @ (Report::Success | Report::Failed(_))) = frame else { return true };
+        let twice = seen.contains(&job);
+        seen.push(job);
+        !twice && waits(job, *report == Report::Success)
     })
 }
 

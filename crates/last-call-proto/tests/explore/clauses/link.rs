@@ -120,12 +120,10 @@ fn nonsense_changes_nothing(scene: &Scene<'_>) -> bool {
 
 fn launched_once(scene: &Scene<'_>) -> bool {
     let launches = scene.outputs.iter().filter(|output| matches!(output, Output::Launch(_))).count();
-    let answers = |output: &Output| match output {
-        Output::Launch(job) => {
-            matches!(scene.received(), Some(FromServer::Assignment(of)) if of == job)
-                && scene.was().life(job).is_some_and(|life| life.acceptance != Acceptance::No)
-        }
-        _ => true,
+    let answers = |output: &Output| {
+        let Output::Launch(job) = output else { return true };
+        matches!(scene.received(), Some(FromServer::Assignment(of)) if of == job)
+            && scene.was().life(job).is_some_and(|life| life.acceptance != Acceptance::No)
     };
     launches <= 1 && scene.outputs.iter().all(answers)
 }

@@ -1,0 +1,38 @@
+"""A worker of livekit-agents that does as much of docs/probe.md as the benchmarks ask of a peer.
+
+LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET as usual. PROBE_BUSY=1 keeps the event loop busy in slices of 10 ms,
+nine tenths of the time. A job's metadata {"sleep": s} is the time after which it ends. Only the public API is used.
+"""
+
+import asyncio
+import json
+import os
+import time
+
+from livekit.agents import AgentServer, JobContext, cli
+
+server = AgentServer(load_fnc=lambda: 0.1, num_idle_processes=1, host="127.0.0.1", port=0)
+
+
+async def busy() -> None:
+    while True:
+        until = time.monotonic() + 0.009
+        while time.monotonic() < until:
+            pass
+        await asyncio.sleep(0.001)
+
+
+@server.on("worker_started")
+def started() -> None:
+    if os.environ.get("PROBE_BUSY"):
+        server.spinning = asyncio.create_task(busy())
+
+
+@server.rtc_session()
+async def entrypoint(job: JobContext) -> None:
+    await asyncio.sleep(json.loads(job.job.metadata or "{}").get("sleep", 0))
+    job.shutdown()
+
+
+if __name__ == "__main__":
+    cli.run_app(server)
