@@ -5,13 +5,25 @@
 //! in a release build of xtask with the feature `bench`, which this module starts.
 
 #[cfg(feature = "bench")]
+mod drain;
+#[cfg(feature = "bench")]
+mod plot;
+#[cfg(feature = "bench")]
+mod report;
+#[cfg(feature = "bench")]
 mod results;
+#[cfg(feature = "bench")]
+mod rig;
+#[cfg(feature = "bench")]
+mod seen;
+#[cfg(feature = "bench")]
+mod soak;
 
 use anyhow::{Result, bail};
 
 use crate::say;
 #[cfg(not(feature = "bench"))]
-use crate::step;
+use crate::whole;
 
 /// Something that can be measured.
 struct Entry {
@@ -23,10 +35,40 @@ struct Entry {
 }
 
 /// Figures: minutes each, the same machine compared with itself.
-const BENCHES: &[Entry] = &[];
+const BENCHES: &[Entry] = &[Entry {
+    name: "drain",
+    about: "the drain's times, sizes and reconnects against their promises; 12 minutes, --quick 2",
+    #[cfg(feature = "bench")]
+    run: drain::run,
+}];
 
 /// Promises at their full number of trials: up to hours each, and any miss fails.
-const SOAKS: &[Entry] = &[];
+const SOAKS: &[Entry] = &[
+    Entry {
+        name: "signals",
+        about: "10,000 SIGTERMs in six states, none missed; an hour",
+        #[cfg(feature = "bench")]
+        run: soak::signals,
+    },
+    Entry {
+        name: "offers",
+        about: "100,000 offers around and in drains, none accepted after WS_FULL; two minutes",
+        #[cfg(feature = "bench")]
+        run: soak::offers,
+    },
+    Entry {
+        name: "reconnects",
+        about: "1,000 reconnects of draining workers under offers, none accepted; ten minutes",
+        #[cfg(feature = "bench")]
+        run: soak::reconnects,
+    },
+    Entry {
+        name: "drains",
+        about: "1,000 drains with random jobs, every one run to its end and reported; ten minutes",
+        #[cfg(feature = "bench")]
+        run: soak::drains,
+    },
+];
 
 /// Which of the two registers.
 #[derive(Clone, Copy)]
@@ -63,7 +105,7 @@ Examples:
   cargo xtask bench                    list what can be measured
   cargo xtask bench drain              measure with the defaults
   cargo xtask bench drain --help       what can be varied
-  cargo xtask bench drain --trials 50  a quick look")]
+  cargo xtask bench drain --quick   a quick look")]
 pub(crate) struct Selection {
     /// What to run, and what is passed on to it; the list where it is left out.
     // One list: a name of its own would leave `drain --help` to the parser of this command.
@@ -104,10 +146,8 @@ fn start(_kind: Kind, entry: &Entry, arguments: &[String]) -> Result<()> {
 
 #[cfg(not(feature = "bench"))]
 fn start(kind: Kind, entry: &Entry, arguments: &[String]) -> Result<()> {
-    let mut again = step::cargo("run");
-    again.args(["--quiet", "--release", "--package", "xtask", "--features", "bench", "--"]);
-    again.args([kind.word(), entry.name]).args(arguments);
-    step::run(&format!("{} {} in a release build", kind.word(), entry.name), &mut again)
+    let words = [kind.word(), entry.name].into_iter();
+    whole::again(words.chain(arguments.iter().map(String::as_str)))
 }
 
 #[cfg(test)]

@@ -129,16 +129,18 @@ fn job_2_no_more_than_max_jobs_however_many_offers_come_at_once() {
     let stub = Stub::start(Options { assign: Some(Duration::from_millis(50)), ..Options::auto() }).expect("a stub");
     let _worker = probe(stub.url()).register(&stub, &["--max-jobs=5"]);
     for burst in 0..3 {
+        let jobs: Vec<String> = (0..50).map(|number| format!("{burst}-{number}")).collect();
         let mark = stub.mark();
-        for number in 0..50 {
-            let job = Job::new(format!("{burst}-{number}")).metadata(r#"{"sleep": 0.3}"#);
-            stub.offer(job).expect("a worker is registered");
+        for job in &jobs {
+            stub.offer(Job::new(job).metadata(r#"{"sleep": 0.3}"#)).expect("a worker is registered");
         }
         stub.status(mark, "WS_FULL", is_full);
-        (0..50).for_each(|number| drop(stub.answer(&format!("{burst}-{number}"))));
-        // Room again, so that the next burst finds all slots free.
-        let taken = |job: &str| stub.answer(job).available;
-        (0..50).map(|number| format!("{burst}-{number}")).filter(|job| taken(job)).for_each(|job| drop(stub.end_of(&job)));
+        // Until all is over, so that the next burst finds every slot free.
+        for job in &jobs {
+            if stub.answer(job).available {
+                stub.end_of(job);
+            }
+        }
     }
     let mut held = BTreeSet::new();
     let mut peak = 0;

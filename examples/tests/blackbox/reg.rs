@@ -74,7 +74,8 @@ fn comes_back_as_it_is(bring: fn(&Running), option: &str) {
     let waits = lose_and_return(&stub, ROUNDS);
     storm.stop();
     let states = stub.statuses(mark);
-    assert!(states.len() >= ROUNDS && states.iter().all(is_full), "{states:?}");
+    assert!(states.len() >= ROUNDS, "{} states on {ROUNDS} connections", states.len());
+    assert!(states.iter().all(is_full), "{states:?}");
     let yes = |event: &Event| matches!(event.message(), Some(FromWorker::Availability(answer)) if answer.available);
     assert!(!stub.events_after(mark).iter().any(yes), "accepted while not available");
     let diary = worker.diary("call");

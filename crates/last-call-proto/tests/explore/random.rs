@@ -1,6 +1,6 @@
 //! Long random histories, where exploring to the end is out of reach.
 //!
-//! Owns depth: hundreds of steps, five jobs, three workers, many reconnects, under the same clauses; and the
+//! Owns depth: hundreds of steps, a dozen jobs, three workers, many reconnects, under the same clauses; and the
 //! cores alone under inputs that no driver would give. Refuses breadth: the scopes have that.
 
 use last_call_proto::{
@@ -43,7 +43,7 @@ fn budgets() -> impl Strategy<Value = Budget> {
     let signals = (0..4_u8, 0..2_u8, 0..10_u8);
     (often.clone(), often.clone(), often.clone(), signals, 0..8_u8).prop_map(
         |(drops, keepalives, noise, (drains, forces, quiets), few)| Budget {
-            jobs: 5,
+            jobs: 12,
             drops,
             refusals: few,
             drains,
@@ -54,7 +54,7 @@ fn budgets() -> impl Strategy<Value = Budget> {
             stops: few,
             finishes: few,
             keepalives,
-            probes: 10,
+            probes: 30,
             noise,
         },
     )
@@ -74,7 +74,21 @@ fn is_last(action: &Action) -> bool {
 
 /// Moves things on.
 fn is_progress(action: &Action) -> bool {
-    matches!(action, Action::Opens(_) | Action::Write(_) | Action::Flush(_) | Action::Up(_) | Action::Down(_))
+    match action {
+        Action::Say(_, input) => {
+            matches!(input, Input::Start | Input::Heartbeat(_) | Input::Decided(..) | Input::ProbeAnswered)
+        }
+        Action::Fire(_, timer) => matches!(timer, Timer::Redial | Timer::Probe),
+        Action::Opens(_) | Action::Write(_) | Action::Flush(_) | Action::Up(_) | Action::Down(_) => true,
+        Action::Drop(_)
+        | Action::Cut(_)
+        | Action::Notice(_)
+        | Action::Noise(..)
+        | Action::Dispatch
+        | Action::Draw(..)
+        | Action::Terminate(_)
+        | Action::ServerFire(_) => false,
+    }
 }
 
 /// Walks one history to its end, or to the first step that breaks one of `clauses`.
@@ -88,11 +102,13 @@ fn walk<S: Subject>(
     let mut path = Vec::new();
     for (luck, choice) in choices {
         let mut actions = world.actions(scope);
-        if *luck > 4 {
-            actions.retain(|action| !is_last(action));
-        }
-        if *luck > 96 && actions.iter().any(is_progress) {
-            actions.retain(is_progress);
+        let wanted: fn(&Action) -> bool = match luck {
+            0..3 => is_last,
+            3..96 => |action| !is_last(action),
+            96.. => is_progress,
+        };
+        if actions.iter().any(wanted) {
+            actions.retain(wanted);
         }
         let Some(action) = actions.get(usize::from(*choice) % actions.len().max(1)) else { break };
         let before = world.clone();
@@ -107,7 +123,9 @@ fn walk<S: Subject>(
 
 fn holds(scope: &Scope, choices: &[Choice]) -> Result<(), TestCaseError> {
     let worker = Worker::new(scope.limits);
-    let Some(found) = walk(&worker, scope, &clauses::all().collect::<Vec<_>>(), choices) else { return Ok(()) };
+    let Some(found) = walk(&worker, scope, &clauses::all().collect::<Vec<_>>(), choices) else {
+        return Ok(());
+    };
     let told = conversation(worker, scope, &found.path);
     Err(TestCaseError::fail(format!("{}: {}, but:\n{told}", found.clause.id, found.clause.says)))
 }
@@ -121,7 +139,9 @@ fn random_histories_catch_seeded_bugs_too() {
     let caught = |(_, clause, mutant): &(&str, &str, Mutant)| {
         let clauses = clauses::all().filter(|of| of.id == *clause).collect::<Vec<_>>();
         let mut walks = histories.iter();
-        walks.any(|(budget, choices)| walk(mutant, &Scope { budget: *budget, ..LONG }, &clauses, choices).is_some())
+        walks.any(|(budget, choices)| {
+            walk(mutant, &Scope { budget: *budget, ..LONG }, &clauses, choices).is_some()
+        })
     };
     let missed = mutants::all(LONG.limits).filter(|mutant| !caught(mutant)).map(|(name, ..)| name);
     assert_eq!(missed.collect::<Vec<_>>(), [""; 0]);

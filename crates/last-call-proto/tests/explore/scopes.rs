@@ -136,7 +136,11 @@ pub(crate) const FLEET: Scope = Scope {
     ..Scope::new("fleet", Budget { jobs: 1, drops: 1, drains: 2, ..NONE })
 };
 
-#[expect(clippy::print_stdout, reason = "the size of what was explored is part of the result")]
+#[expect(
+    clippy::disallowed_macros,
+    clippy::print_stdout,
+    reason = "the size of what was explored is part of the result"
+)]
 fn holds_everywhere(scope: &Scope) {
     let explored = explore(Worker::new(scope.limits), scope, &clauses::all().collect::<Vec<_>>(), MOST);
     println!("{}: {} states in {:.1?}", scope.name, explored.states, explored.took);

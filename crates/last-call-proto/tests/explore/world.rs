@@ -133,20 +133,7 @@ impl<S: Subject> World<S> {
         let mut effects = Effects::default();
         match action {
             Action::Say(worker, input) => self.said(*worker, input, scope, &mut effects),
-            Action::Opens(worker) => {
-                self.conns += 1;
-                let wire = Wire {
-                    conn: ConnId(self.conns),
-                    cut: false,
-                    up: VecDeque::new(),
-                    down: VecDeque::new(),
-                    unflushed: false,
-                };
-                self.server(DispatcherInput::Connected(wire.conn), &mut effects);
-                self.seats[*worker].body.dialling = false;
-                self.seats[*worker].body.wire = Some(wire);
-                self.hear(*worker, Input::Connected, scope, &mut effects);
-            }
+            Action::Opens(worker) => self.open(*worker, scope, &mut effects),
             Action::Write(worker) => self.write(*worker, &mut effects),
             Action::Flush(worker) => {
                 self.wire(*worker).unflushed = false;
@@ -167,19 +154,7 @@ impl<S: Subject> World<S> {
                 self.part(*worker, scope, &mut effects);
                 self.hear(*worker, Input::Lost(Loss::Broken), scope, &mut effects);
             }
-            Action::Cut(worker) => {
-                self.left.drops -= 1;
-                let conn = self.wire(*worker).conn;
-                let wire = self.wire(*worker);
-                wire.cut = true;
-                wire.up.clear();
-                wire.down.clear();
-                self.stale.insert(conn);
-            }
-            Action::Notice(conn) => {
-                self.stale.remove(conn);
-                self.server(DispatcherInput::Closed(*conn), &mut effects);
-            }
+            Action::Cut(worker) => self.cut(*worker),
             Action::Fire(worker, timer) => {
                 self.pay_for(timer);
                 self.seats[*worker].body.timers.remove(timer);
@@ -189,20 +164,36 @@ impl<S: Subject> World<S> {
                 self.left.noise -= 1;
                 self.hear(*worker, Input::Received(frame.clone()), scope, &mut effects);
             }
+            Action::Notice(_)
+            | Action::Dispatch
+            | Action::Draw(..)
+            | Action::Terminate(_)
+            | Action::ServerFire(_) => self.of_server_alone(action, &mut effects),
+        }
+        effects
+    }
+
+    /// Lets the server do one thing by itself.
+    fn of_server_alone(&mut self, action: &Action, effects: &mut Effects) {
+        let input = match action {
+            Action::Notice(conn) => {
+                self.stale.remove(conn);
+                DispatcherInput::Closed(*conn)
+            }
             Action::Dispatch => {
                 self.left.jobs -= 1;
                 self.jobs += 1;
                 let job = self.job_names().pop().expect("one more job");
-                self.server(DispatcherInput::Dispatch(job), &mut effects);
+                DispatcherInput::Dispatch(job)
             }
             Action::Draw(job, conn) => {
                 self.draws.remove(job);
-                self.server(DispatcherInput::Chosen(job.clone(), *conn), &mut effects);
+                DispatcherInput::Chosen(job.clone(), *conn)
             }
             Action::Terminate(job) => {
                 self.left.terminations -= 1;
                 self.draws.remove(job);
-                self.server(DispatcherInput::Terminate(job.clone()), &mut effects);
+                DispatcherInput::Terminate(job.clone())
             }
             Action::ServerFire(timer) => {
                 self.server_timers.remove(timer);
@@ -211,10 +202,41 @@ impl<S: Subject> World<S> {
                 } else {
                     self.left.drops -= 1;
                 }
-                self.server(DispatcherInput::Fired(timer.clone()), &mut effects);
+                DispatcherInput::Fired(timer.clone())
             }
-        }
-        effects
+            Action::Say(..)
+            | Action::Opens(_)
+            | Action::Write(_)
+            | Action::Flush(_)
+            | Action::Up(_)
+            | Action::Down(_)
+            | Action::Drop(_)
+            | Action::Cut(_)
+            | Action::Fire(..)
+            | Action::Noise(..) => unreachable!("{action} is a worker's"),
+        };
+        self.server(input, effects);
+    }
+
+    fn open(&mut self, worker: usize, scope: &Scope, effects: &mut Effects) {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        self.server(DispatcherInput::Connected(conn), effects);
+        let body = &mut self.seats[worker].body;
+        body.dialling = false;
+        body.wire =
+            Some(Wire { conn, cut: false, up: VecDeque::new(), down: VecDeque::new(), unflushed: false });
+        self.hear(worker, Input::Connected, scope, effects);
+    }
+
+    fn cut(&mut self, worker: usize) {
+        self.left.drops -= 1;
+        let wire = self.wire(worker);
+        wire.cut = true;
+        wire.up.clear();
+        wire.down.clear();
+        let conn = wire.conn;
+        self.stale.insert(conn);
     }
 
     fn pay_for(&mut self, timer: &Timer) {

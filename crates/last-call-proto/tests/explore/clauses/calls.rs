@@ -122,7 +122,9 @@ fn one_true_report(scene: &Scene<'_>) -> bool {
     };
     let mut seen = Vec::new();
     scene.wrote().iter().all(|frame| {
-        let ToServer::Report(job, report @ (Report::Success | Report::Failed(_))) = frame else { return true };
+        let ToServer::Report(job, report @ (Report::Success | Report::Failed(_))) = frame else {
+            return true;
+        };
         let twice = seen.contains(&job);
         seen.push(job);
         !twice && waits(job, *report == Report::Success)

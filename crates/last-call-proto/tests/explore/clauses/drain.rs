@@ -145,9 +145,9 @@ fn nothing_accepted(scene: &Scene<'_>) -> bool {
 }
 
 fn offers_are_declined(scene: &Scene<'_>) -> bool {
-    let terminated = scene.wrote().iter().any(|frame| match frame {
-        ToServer::Answer(job, Answer::Terminate) => !scene.was().life(job).is_some_and(|life| life.user_ends),
-        _ => false,
+    let terminated = scene.wrote().iter().any(|frame| {
+        let ToServer::Answer(job, Answer::Terminate) = frame else { return false };
+        scene.was().life(job).is_none_or(|life| !life.user_ends)
     });
     if !scene.is().leaves() || scene.exited() || !scene.is().line.confirmed {
         return !terminated;
@@ -206,7 +206,18 @@ fn ladder_in_order(scene: &Scene<'_>) -> bool {
         Output::Tell(job, _) => was(job).told.is_none() && !was(job).cancelled,
         Output::Cancel(job) => !was(job).cancelled && told(at, job, &was(job)),
         Output::Kill(job) => forced || was(job).finishing || (was(job).cancelled && told(at, job, &was(job))),
-        _ => true,
+        Output::Dial
+        | Output::HangUp
+        | Output::Arm(_)
+        | Output::Disarm(_)
+        | Output::Ask(_)
+        | Output::Forget(_)
+        | Output::Probe
+        | Output::Launch(_)
+        | Output::Notify(_)
+        | Output::Release(_)
+        | Output::Event(_)
+        | Output::Exit(_) => true,
     })
 }
 

@@ -1,0 +1,78 @@
+//! `cargo xtask bench drain`: the times that docs/protocol.md promises, of a release build of probe, on this machine.
+//!
+//! Owns the order of the sections and how often each is repeated. Refuses to run two things at once where one would disturb the other's
+//! times.
+
+mod dispatch;
+mod exit;
+mod peers;
+mod reconnect;
+mod signal;
+mod size;
+mod storm;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use super::report::Report;
+use super::rig::Subject;
+use super::{plot, results};
+
+/// Measures the drain: signal to WS_FULL, offers in a drain, exit, start, memory, reconnects, dispatches.
+///
+/// Times are compared with their promises and marked ✓ or ✗; only a count that must be zero (missed signals, accepted or unanswered
+/// offers) fails the run. The results are kept as bench/results/drain.json and drawn as bench/results/drain.svg; a quick run keeps
+/// nothing. About 12 minutes, quick 2; the peers take 3 more.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench drain", no_binary_name = true, max_term_width = 100)]
+struct Arguments {
+    /// A seventh of the repetitions, and nothing is kept.
+    #[arg(long)]
+    quick: bool,
+    /// Measure livekit-agents (Python) beside it; makes an environment for it in the cache first.
+    #[arg(long)]
+    peers: bool,
+}
+
+/// How often what is repeated.
+#[derive(Clone, Copy, Debug)]
+struct Repeats {
+    epochs: usize,
+    offers: u64,
+    drains: usize,
+    serving: usize,
+    cuts: usize,
+    dispatches: usize,
+    peers: usize,
+}
+
+const FULL: Repeats =
+    Repeats { epochs: 200, offers: 20_000, drains: 100, serving: 10, cuts: 30, dispatches: 50, peers: 20 };
+const QUICK: Repeats =
+    Repeats { epochs: 30, offers: 2_000, drains: 20, serving: 3, cuts: 8, dispatches: 10, peers: 5 };
+
+/// Runs every section.
+///
+/// # Errors
+/// When a program cannot be built or started, does something that is no matter of time, or a count is not zero.
+pub(super) fn run(arguments: &[String]) -> Result<()> {
+    let Arguments { quick, peers } = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    let repeats = if quick { QUICK } else { FULL };
+    let probe = Subject::probe()?;
+    let mut report = Report::begin();
+    signal::measure(&probe, repeats.epochs, &mut report).context("signal")?;
+    storm::measure(&probe, repeats.offers, repeats.serving, &mut report).context("storm")?;
+    exit::measure(&probe, repeats.drains, &mut report).context("exit")?;
+    size::measure(&probe, &mut report).context("size")?;
+    reconnect::measure(&probe, repeats.cuts, &mut report).context("reconnect")?;
+    dispatch::measure(&probe, repeats.dispatches, &mut report).context("dispatch")?;
+    if peers {
+        peers::measure(repeats.peers, &mut report).context("peers")?;
+    }
+    report.section("");
+    if !quick {
+        results::keep("drain", &report)?;
+        results::keep_text("drain.svg", &plot::draw(&report.figures))?;
+    }
+    report.verdict()
+}
