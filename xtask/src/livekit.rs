@@ -69,7 +69,9 @@ mod calls {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                say::result(format_args!("no worker has taken the job: is one registered as {agent:?}, and not full?"));
+                say::result(format_args!(
+                    "no worker has taken the job: is one registered as {agent:?}, and not full?"
+                ));
                 return Ok(());
             }
             std::thread::sleep(ASK_EVERY);
@@ -101,9 +103,13 @@ mod calls {
         let url = env::var("LIVEKIT_URL").unwrap_or_else(|_| "ws://localhost:7880".to_owned());
         let http = match url.split_once("://") {
             Some(("ws" | "http", rest)) => format!("http://{}", rest.trim_end_matches('/')),
-            _ => bail!("LIVEKIT_URL={url}: only ws:// and http:// are reached from here; for others use the lk tool"),
+            _ => bail!(
+                "LIVEKIT_URL={url}: only ws:// and http:// are reached from here; for others use the lk tool"
+            ),
         };
-        let needed = |name: &str| env::var(name).with_context(|| format!("{name} is not set; `cargo xtask livekit` prints it"));
+        let needed = |name: &str| {
+            env::var(name).with_context(|| format!("{name} is not set; `cargo xtask livekit` prints it"))
+        };
         Ok(Api::new(http, &needed("LIVEKIT_API_KEY")?, &needed("LIVEKIT_API_SECRET")?))
     }
 }

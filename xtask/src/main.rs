@@ -13,6 +13,7 @@ mod say;
 mod setup;
 mod step;
 mod test;
+#[cfg(not(feature = "bench"))]
 mod whole;
 mod workspace;
 

@@ -76,27 +76,10 @@ fn drain_2_without_a_connection_register_and_full_come_in_one_write() {
     worker.log("draining");
     let mark = stub.mark();
     stub.reopen().expect("the port opens");
-    registers_as_draining(&stub, mark);
+    let status = stub.comes_back(mark);
+    assert!(is_drain(&status), "{status:?}");
     worker.send(Signal::SIGQUIT);
     worker.end();
-}
-
-/// The next registration, and behind it in the same read, WS_FULL.
-#[track_caller]
-fn registers_as_draining(stub: &Stub, mark: usize) {
-    let mut registered = None;
-    let (first, second) = stub.sees(mark, "two messages on a new connection", |event| {
-        let What::Message { message, read, .. } = &event.what else { return None };
-        let seen = (event.connection, *read, message.clone());
-        if matches!(message, FromWorker::Register(_)) {
-            registered = Some(seen);
-            return None;
-        }
-        registered.take().map(|first| (first, seen))
-    });
-    assert_eq!((first.0, first.1), (second.0, second.1), "connection and read of the two messages");
-    let FromWorker::UpdateWorker(status) = second.2 else { panic!("behind Register comes {:?}", second.2) };
-    assert!(is_drain(&status), "{status:?}");
 }
 
 #[test]
@@ -125,7 +108,8 @@ fn js_1180_never_available_again_over_reconnects_of_a_drain() {
     for cut in [Cut::Rst, Cut::Fin, Cut::Rst, Cut::Fin] {
         let mark = stub.mark();
         stub.drop_connection(stub.registered().expect("registered"), cut).expect("the connection is open");
-        registers_as_draining(&stub, mark);
+        let status = stub.comes_back(mark);
+        assert!(is_drain(&status), "{status:?}");
         let answers = |event: &Event| matches!(event.message(), Some(FromWorker::Availability(_)));
         stub.sees(stub.mark(), "answer", |event| answers(event).then_some(()));
     }

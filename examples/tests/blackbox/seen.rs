@@ -15,6 +15,8 @@ pub(crate) trait Seen {
     fn sees<R>(&self, mark: usize, what: &str, seek: impl FnMut(&Event) -> Option<R>) -> R;
     /// Waits for a registration behind `mark`; its connection.
     fn registration(&self, mark: usize) -> u64;
+    /// Waits for a registration behind `mark` and its state, which must come right behind it in one read.
+    fn comes_back(&self, mark: usize) -> UpdateWorkerStatus;
     /// Waits for a state behind `mark` that `wanted` takes.
     fn status(&self, mark: usize, what: &str, wanted: impl Fn(&UpdateWorkerStatus) -> bool) -> UpdateWorkerStatus;
     /// Waits for WS_FULL of a drain; the index of its event.
@@ -45,6 +47,27 @@ impl Seen for Stub {
     fn registration(&self, mark: usize) -> u64 {
         let register = |event: &Event| matches!(event.message(), Some(FromWorker::Register(_)));
         self.sees(mark, "registration", |event| register(event).then_some(event.connection))
+    }
+
+    #[track_caller]
+    fn comes_back(&self, mark: usize) -> UpdateWorkerStatus {
+        let mut register = None;
+        let (before, behind) = self.sees(mark, "registration and what follows it", |event| {
+            let What::Message { message, read, .. } = &event.what else { return None };
+            let here = (event.connection, *read);
+            match (message, register) {
+                (FromWorker::Register(_), _) => register = Some(here),
+                (message, Some(before)) if event.connection == before.0 => {
+                    return Some((before, (here, message.clone())));
+                }
+                _ => {}
+            }
+            None
+        });
+        let (behind, message) = behind;
+        assert_eq!(before, behind, "connection and read of Register, and of {message:?}");
+        let FromWorker::UpdateWorker(status) = message else { panic!("behind Register comes {message:?}") };
+        status
     }
 
     #[track_caller]

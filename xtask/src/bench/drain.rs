@@ -18,6 +18,8 @@ use super::report::Report;
 use super::rig::Subject;
 use super::{plot, results};
 
+pub(super) use storm::end_job;
+
 /// Measures the drain: signal to WS_FULL, offers in a drain, exit, start, memory, reconnects, dispatches.
 ///
 /// Times are compared with their promises and marked ✓ or ✗; only a count that must be zero (missed signals, accepted or unanswered
@@ -56,7 +58,8 @@ const QUICK: Repeats =
 /// # Errors
 /// When a program cannot be built or started, does something that is no matter of time, or a count is not zero.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
-    let Arguments { quick, peers } = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    let Arguments { quick, peers } =
+        Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
     let repeats = if quick { QUICK } else { FULL };
     let probe = Subject::probe()?;
     let mut report = Report::begin();

@@ -67,7 +67,10 @@ fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, style:
 
 fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, colour: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{words}</text>");
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{words}</text>"
+    );
 }
 
 /// Where `seconds` lie on the scale; what lies beyond it, at its end.

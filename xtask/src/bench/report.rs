@@ -47,8 +47,10 @@ impl Promise {
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [("p99", self.p99), ("max", self.max)];
-        let parts: Vec<String> =
-            parts.iter().filter_map(|(name, limit)| limit.map(|limit| format!("{name} ≤ {limit:?}"))).collect();
+        let parts: Vec<String> = parts
+            .iter()
+            .filter_map(|(name, limit)| limit.map(|limit| format!("{name} ≤ {limit:?}")))
+            .collect();
         f.write_str(&parts.join(", "))
     }
 }
@@ -145,7 +147,14 @@ impl Report {
     }
 
     /// A count that is only shown: another framework's.
-    pub(crate) fn count(&mut self, subject: &'static str, what: &str, count: usize, of: usize, must_be_zero: bool) {
+    pub(crate) fn count(
+        &mut self,
+        subject: &'static str,
+        what: &str,
+        count: usize,
+        of: usize,
+        must_be_zero: bool,
+    ) {
         let kept = must_be_zero.then_some(count == 0);
         say::result(format_args!("{} {subject}: {what}: {count} of {of}", mark(kept)));
         self.counts.push(Count { subject, what: what.to_owned(), count, of, must_be_zero });

@@ -53,7 +53,8 @@ impl Subject {
         let mut build = step::cargo("build");
         build.args(["--quiet", "--release", "--package", "last-call-examples", "--bin", "probe"]);
         step::run("probe in a release build", &mut build)?;
-        let program = env::current_exe().context("the place of this program is not known")?.with_file_name("probe");
+        let program =
+            env::current_exe().context("the place of this program is not known")?.with_file_name("probe");
         Ok(Self { name: "last-call", program, arguments: vec!["start".into()] })
     }
 
@@ -68,7 +69,7 @@ impl Subject {
     /// When it cannot be started.
     pub(crate) fn start(&self, url: &str, variables: &[(&str, &str)]) -> Result<Running> {
         let dir = TempDir::new().context("no directory for the worker's files")?;
-        let launch = FOREIGN.iter().fold(Launch::new(&self.program), |launch, name| launch.env_remove(name));
+        let launch = FOREIGN.iter().fold(Launch::new(&self.program), Launch::env_remove);
         let launch = launch
             .args(&self.arguments)
             .env("LIVEKIT_URL", url)

@@ -60,7 +60,12 @@ pub(crate) fn read_of(event: &Event) -> Option<u64> {
 }
 
 /// The first event behind `mark` that is `wanted`, if it comes within `patience`.
-pub(crate) fn first(stub: &Stub, mark: usize, patience: Duration, wanted: impl Fn(&Event) -> bool) -> Option<Sight> {
+pub(crate) fn first(
+    stub: &Stub,
+    mark: usize,
+    patience: Duration,
+    wanted: impl Fn(&Event) -> bool,
+) -> Option<Sight> {
     let mut next = mark;
     let seek = |event: &Event| {
         next += 1;
@@ -83,5 +88,6 @@ pub(crate) fn run_jobs(stub: &Stub, jobs: &[(String, Value)]) -> Result<()> {
         left -= usize::from(report(event).is_some_and(|report| report.status() == JobStatus::JsRunning));
         (left == 0).then_some(())
     };
-    stub.wait_for_after(mark, running, PATIENCE).with_context(|| format!("not all of {} jobs run", jobs.len()))
+    stub.wait_for_after(mark, running, PATIENCE)
+        .with_context(|| format!("not all of {} jobs run", jobs.len()))
 }

@@ -75,7 +75,9 @@ impl Watched {
     /// A failed attempt is a warning; the tenth of a row, and each tenth after, says how many.
     pub(super) fn dial_failed(&mut self, error: &DialError) {
         self.failures += 1;
-        if self.failures == 1 {
+        if self.registrations == 0 && matches!(error, DialError::Refused { .. }) {
+            tracing::error!(server = self.server, %error, "not registered; trying again would not help");
+        } else if self.failures == 1 {
             tracing::warn!(server = self.server, %error, "not connected; trying again until it works");
         } else if self.failures.is_multiple_of(10) {
             tracing::warn!(server = self.server, %error, attempts = self.failures, "still not connected");

@@ -41,7 +41,8 @@ pub(super) fn drains(subject: &Subject, count: usize, shortest: f64) -> Result<E
         seen::run_jobs(&stub, &[3, 1, 2].map(job))?;
         worker.signal(Signal::SIGTERM)?;
         let exit = worker.end()?;
-        let ends: Vec<_> = stub.events().iter().filter(|event| seen::end_of_job(event).is_some()).map(|e| e.at).collect();
+        let ends: Vec<_> =
+            stub.events().iter().filter(|event| seen::end_of_job(event).is_some()).map(|e| e.at).collect();
         exits.reports_missing += 3_usize.saturating_sub(ends.len());
         let last = ends.last().context("no job's end was reported")?;
         exits.after_report.push(exit.at.saturating_duration_since(*last));

@@ -19,7 +19,8 @@ use crate::{step, workspace};
 
 const PACKAGE: &str = "livekit-agents==1.8.9";
 const NAME: &str = "livekit-agents 1.8.9";
-const BUSY: Scene = Scene { what: "user code in slices of 10 ms", busy_cores: false, busy: Some("1"), storm: 0 };
+const BUSY: Scene =
+    Scene { what: "user code in slices of 10 ms", busy_cores: false, busy: Some("1"), storm: 0 };
 /// Its spare process and its preloaded one are there by then.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -38,7 +39,12 @@ pub(super) fn measure(count: usize, report: &mut Report) -> Result<()> {
             report.count(subject.name, &format!("{what}: missed"), missed, count, false);
             if scene.busy.is_none() {
                 let available = epochs.iter().map(|epoch| epoch.start_to_available);
-                report.times(subject.name, "side by side: start → available", available.collect(), Promise::NONE);
+                report.times(
+                    subject.name,
+                    "side by side: start → available",
+                    available.collect(),
+                    Promise::NONE,
+                );
             }
         }
         let exits = exit::drains(subject, count, 1.0)?;
@@ -47,7 +53,13 @@ pub(super) fn measure(count: usize, report: &mut Report) -> Result<()> {
         let stub = Stub::auto()?;
         let worker = subject.serve(&stub, &[])?;
         rest(SETTLE);
-        report.size(subject.name, "side by side: memory of the whole tree, idle", size::mib(tree_kib(worker.pid())), "MiB", None);
+        report.size(
+            subject.name,
+            "side by side: memory of the whole tree, idle",
+            size::mib(tree_kib(worker.pid())),
+            "MiB",
+            None,
+        );
     }
     Ok(())
 }
@@ -63,7 +75,15 @@ fn environment() -> Result<PathBuf> {
         let mut make = Command::new("python3");
         step::run("environment of livekit-agents", make.args(["-m", "venv", "--clear"]).arg(&place))?;
         let mut fill = Command::new(&interpreter);
-        fill.args(["-m", "pip", "install", "--progress-bar=off", "--no-input", "--disable-pip-version-check", PACKAGE]);
+        fill.args([
+            "-m",
+            "pip",
+            "install",
+            "--progress-bar=off",
+            "--no-input",
+            "--disable-pip-version-check",
+            PACKAGE,
+        ]);
         step::run(PACKAGE, &mut fill)?;
         // Written last: an environment without it is made again.
         std::fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))?;
@@ -78,6 +98,7 @@ fn tree_kib(pid: u32) -> u64 {
     let own = own.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok());
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = threads.map(|thread| read(thread.path().join("children").to_string_lossy().into_owned()));
-    let below = children.flat_map(|line| line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
+    let below = children
+        .flat_map(|line| line.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>());
     own.unwrap_or(0) + below.map(tree_kib).sum::<u64>()
 }

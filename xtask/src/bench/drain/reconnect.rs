@@ -26,14 +26,20 @@ pub(super) fn measure(probe: &Subject, cuts: usize, report: &mut Report) -> Resu
         let mark = stub.mark();
         let cut = Instant::now();
         stub.drop_connection(connection, Cut::Rst)?;
-        let again = seen::first(&stub, mark, PATIENCE, seen::is_registration).context("no registration after a reset")?;
+        let again = seen::first(&stub, mark, PATIENCE, seen::is_registration)
+            .context("no registration after a reset")?;
         times.push(again.at.saturating_duration_since(cut));
     }
     let what = "connection reset → registered again (first backoff: 0 to 0.5 s)";
     report.times(probe.name, what, times.into_iter().collect(), Promise::NONE);
 
     let replaced = half_open(probe)?;
-    report.times(probe.name, "half-open connection → registered again", replaced.into_iter().collect(), REPLACED);
+    report.times(
+        probe.name,
+        "half-open connection → registered again",
+        replaced.into_iter().collect(),
+        REPLACED,
+    );
     Ok(())
 }
 

@@ -32,7 +32,12 @@ pub(super) const IDLE: Scene = Scene { what: "idle", busy_cores: false, busy: No
 
 const SCENES: [Scene; 3] = [
     IDLE,
-    Scene { what: "all cores busy, user code blocked for ever", busy_cores: true, busy: Some("block"), storm: 0 },
+    Scene {
+        what: "all cores busy, user code blocked for ever",
+        busy_cores: true,
+        busy: Some("block"),
+        storm: 0,
+    },
     Scene { what: "all cores busy, 1,000 offers/s", busy_cores: true, busy: None, storm: 1000 },
 ];
 
@@ -94,7 +99,12 @@ pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Res
         report.none(probe.name, &format!("signals without WS_FULL, {}", scene.what), missed, count);
         if !scene.busy_cores {
             let times = |time: fn(&Epoch) -> Duration| epochs.iter().map(time).collect();
-            report.times(probe.name, "SIGTERM → exit without a job, idle", times(|epoch| epoch.to_exit), TO_EXIT);
+            report.times(
+                probe.name,
+                "SIGTERM → exit without a job, idle",
+                times(|epoch| epoch.to_exit),
+                TO_EXIT,
+            );
             let register = times(|epoch| epoch.start_to_register);
             report.times(probe.name, "start → Register at the server", register, TO_REGISTER);
             let available = times(|epoch| epoch.start_to_available);

@@ -70,7 +70,8 @@ fn serve(probe: &Subject, workers: usize, report: &mut Report) -> Result<()> {
             rest(SERVING + Duration::from_millis(13 * turn as u64));
             let mark = stub.mark();
             let signalled = Instant::now();
-            let full = worker.signal(Signal::SIGTERM).map(|()| seen::first(&stub, mark, PATIENCE, seen::is_full));
+            let full =
+                worker.signal(Signal::SIGTERM).map(|()| seen::first(&stub, mark, PATIENCE, seen::is_full));
             stop.store(true, Ordering::Relaxed);
             full.map(|full| (signalled, full))
         })?;
@@ -82,7 +83,9 @@ fn serve(probe: &Subject, workers: usize, report: &mut Report) -> Result<()> {
         let offers = stub.offers();
         let before: Vec<_> = offers.iter().filter(|offer| offer.sent_at < signalled).collect();
         let tally = Tally::of(before.iter().copied());
-        answers.extend(before.iter().filter_map(|offer| Some(offer.answer?.at.saturating_duration_since(offer.sent_at))));
+        answers.extend(
+            before.iter().filter_map(|offer| Some(offer.answer?.at.saturating_duration_since(offer.sent_at))),
+        );
         (accepted, unanswered, offered) =
             (accepted + tally.accepted, unanswered + tally.unanswered, offered + tally.offered);
     }
