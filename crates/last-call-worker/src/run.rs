@@ -107,9 +107,9 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
     };
     let user = user_runtime(None)?;
     let started = start::connect(worker, solo, config::policy(&options.stop), user.handle(), controls)?;
-    finish(started, user, |report| match Exit::from(&report.outcome) {
-        Exit::Finished if report.failed > 0 => Exit::Failed,
-        exit => exit,
+    finish(started, user, |report| {
+        let exit = Exit::from(&report.outcome);
+        if exit == Exit::Finished && report.failed > 0 { Exit::Failed } else { exit }
     })
 }
 
