@@ -37,12 +37,12 @@ pub(crate) enum Format {
 pub(crate) enum LogError {
     /// A single word that names no level.
     #[error(
-        "log level {0:?}: use trace, debug, info, warn, error or critical, or directives such as \
+        "--log-level {0:?}: use trace, debug, info, warn, error or critical, or directives such as \
          \"info,my_agent=debug\""
     )]
     Level(String),
     /// Directives that cannot be read.
-    #[error("log level {directives:?}: {source}; directives look like \"info,my_agent=debug\"")]
+    #[error("--log-level {directives:?}: {source}; directives look like \"info,my_agent=debug\"")]
     Directives {
         /// What was given.
         directives: String,

@@ -95,6 +95,8 @@ pub(crate) struct ServerOptions {
     #[arg(
         long,
         env = "LIVEKIT_URL",
+        // Its query may hold a token.
+        hide_env_values = true,
         value_name = "URL",
         default_value = "ws://localhost:7880",
         help_heading = "Server"

@@ -44,19 +44,15 @@ fn stays() -> Worker {
 }
 
 fn reported(status: JobStatus) -> impl Fn(&Event) -> Option<()> {
-    move |event| match event.message()? {
-        FromWorker::UpdateJob(update) if update.status() == status => Some(()),
-        _ => None,
+    move |event| {
+        let Some(FromWorker::UpdateJob(update)) = event.message() else { return None };
+        (update.status() == status).then_some(())
     }
 }
 
 fn full(event: &Event) -> Option<()> {
-    match event.message()? {
-        FromWorker::UpdateWorker(update) if update.draining && update.status() == WorkerStatus::WsFull => {
-            Some(())
-        }
-        _ => None,
-    }
+    let Some(FromWorker::UpdateWorker(update)) = event.message() else { return None };
+    (update.draining && update.status() == WorkerStatus::WsFull).then_some(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ fn a_bad_level_names_the_good_ones() {
         assert!(text.contains(&format!("{level:?}")) && text.contains("error or critical"), "{text}");
     }
     let text = filter("info,agent=loud").expect_err("no directive").to_string();
-    assert!(text.starts_with("log level \"info,agent=loud\": "), "{text}");
+    assert!(text.starts_with("--log-level \"info,agent=loud\": "), "{text}");
 }
 
 #[test]
