@@ -7,6 +7,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::message::{Answer, FromServer, JobId, Load, Report, ToServer};
 
@@ -21,6 +22,17 @@ pub enum DispatcherTimer {
     Register(ConnId),
     /// When to give up a dispatch that no worker took. The server waits 3 s, over all workers it asks.
     Budget(JobId),
+}
+
+impl DispatcherTimer {
+    /// How long after it was armed the timer is due.
+    #[must_use]
+    pub const fn wait(&self) -> Duration {
+        match self {
+            Self::Register(_) => Duration::from_secs(10),
+            Self::Budget(_) => Duration::from_secs(3),
+        }
+    }
 }
 
 /// Something that happened.
@@ -125,7 +137,11 @@ impl Dispatcher {
             DispatcherInput::Received(conn, frame) => self.received(conn, frame),
             DispatcherInput::Dispatch(job) => {
                 self.outputs.push_back(DispatcherOutput::Arm(DispatcherTimer::Budget(job.clone())));
-                self.choose(job, BTreeSet::new());
+                if self.has_room() {
+                    self.choose(job, BTreeSet::new());
+                } else {
+                    self.unserved(job);
+                }
             }
             DispatcherInput::Chosen(job, conn) => self.chosen(job, conn),
             DispatcherInput::Terminate(job) => self.terminate(&job),
@@ -148,10 +164,16 @@ impl Dispatcher {
         self.outputs.pop_front()
     }
 
+    /// Whether it has no connection and no job, so that nothing is forgotten with it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty() && self.jobs.is_empty()
+    }
+
     /// Whether this connection would be drawn for a dispatch that came now.
     #[must_use]
     pub fn would_offer_to(&self, conn: ConnId) -> bool {
-        self.candidates(&BTreeSet::new()).iter().any(|(candidate, _)| *candidate == conn)
+        self.has_room() && self.candidates(&BTreeSet::new()).iter().any(|(candidate, _)| *candidate == conn)
     }
 
     fn received(&mut self, conn: ConnId, frame: ToServer) {
@@ -209,10 +231,17 @@ impl Dispatcher {
         }
     }
 
-    /// Workers that can be drawn. The server's affinity leaves out everyone at or over its target load.
+    /// Whether the group takes a dispatch at all: the server's affinity, which is nothing where everyone is
+    /// at or over its target load. It is asked once for each dispatch, not before each offer.
+    fn has_room(&self) -> bool {
+        self.workers.values().flatten().any(|worker| worker.available && worker.load < self.target)
+    }
+
+    /// Workers that can be drawn: a group with room draws among all that are available, by what each has left,
+    /// those over the target load too.
     fn candidates(&self, asked: &BTreeSet<ConnId>) -> Vec<(ConnId, u16)> {
         let open = |(conn, worker): (&ConnId, &Option<Registered>)| {
-            let worker = worker.as_ref().filter(|worker| worker.available && worker.load < self.target)?;
+            let worker = worker.as_ref().filter(|worker| worker.available && worker.load < Load::WHOLE)?;
             (!asked.contains(conn)).then(|| (*conn, Load::WHOLE.thousandths() - worker.load.thousandths()))
         };
         self.workers.iter().filter_map(open).collect()
@@ -221,12 +250,16 @@ impl Dispatcher {
     fn choose(&mut self, job: JobId, asked: BTreeSet<ConnId>) {
         let candidates = self.candidates(&asked);
         if candidates.is_empty() {
-            self.settle(&job);
-            self.jobs.remove(&job);
-            return self.emit(DispatcherEvent::Unserved(job));
+            return self.unserved(job);
         }
         self.jobs.insert(job.clone(), Job::Choosing { asked });
         self.outputs.push_back(DispatcherOutput::Choose(job, candidates));
+    }
+
+    fn unserved(&mut self, job: JobId) {
+        self.settle(&job);
+        self.jobs.remove(&job);
+        self.emit(DispatcherEvent::Unserved(job));
     }
 
     fn chosen(&mut self, job: JobId, conn: ConnId) {

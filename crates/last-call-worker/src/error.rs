@@ -25,6 +25,16 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The configuration file cannot be read.
+    #[error(
+        "cannot read the configuration file {path}: {error}; is the path right and readable by this user?"
+    )]
+    ConfigFile {
+        /// The file as given.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The port for probes and metrics cannot be had.
     #[error(
         "cannot listen on {address} for probes and metrics: {error}; choose another with --http (off with --http off)"

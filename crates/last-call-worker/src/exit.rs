@@ -15,7 +15,7 @@ use crate::error::StartError;
 pub enum Exit {
     /// 0: drained; every job that ran had its end. Also the end of a `connect` whose job succeeded.
     Finished = 0,
-    /// 1: did not start: a port in use, prewarm failed, no file descriptors. Also a `connect` whose job
+    /// 1: did not start: a port in use, a file that cannot be read, prewarm failed, no file descriptors. Also a `connect` whose job
     /// failed.
     Failed = 1,
     /// 2: an option is missing or makes no sense.
@@ -56,6 +56,7 @@ impl From<&StartError> for Exit {
             | StartError::InsideRuntime
             | StartError::PanicAborts => Self::Usage,
             StartError::SecretFile { .. }
+            | StartError::ConfigFile { .. }
             | StartError::Http { .. }
             | StartError::Admin(_)
             | StartError::System { .. }

@@ -11,6 +11,7 @@
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 
 mod admin;
+mod command_line;
 mod config;
 mod error;
 pub mod exit;
@@ -35,6 +36,7 @@ mod timers;
 mod token;
 mod wire;
 
+pub use command_line::{matches, parse};
 pub use error::{StartError, UrlError};
 pub use exit::Exit;
 pub use job::{Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, Stopping};

@@ -7,7 +7,6 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use last_call_proto::Outcome;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
@@ -37,10 +36,11 @@ const LOOK_FOR_OTHERS_EVERY: u32 = 3;
 /// [`Worker::serve`].
 #[must_use]
 pub fn run(worker: Worker) -> ExitCode {
-    guarded(worker, |()| Program::parse().cli, ())
+    guarded(worker, |()| crate::command_line::parse::<Program>().cli, ())
 }
 
-/// As [`run`], with a command line that was parsed already: flatten [`Cli`] into your own.
+/// As [`run`], with a command line that was parsed already: flatten [`Cli`] into your own, and parse it with
+/// [`crate::parse`], which knows the configuration file; clap's own `parse` knows flags and variables only.
 #[must_use]
 pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
     guarded(worker, |cli| cli, cli)
@@ -167,6 +167,6 @@ fn log_panics() {
 }
 
 #[expect(clippy::print_stderr, reason = "a program that did not start has no log yet")]
-fn say(error: &StartError) {
+pub(crate) fn say(error: &StartError) {
     eprintln!("error: {error}");
 }

@@ -4,7 +4,6 @@
 
 use std::future::Future;
 
-use clap::Parser;
 use last_call_proto::Outcome;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -16,20 +15,14 @@ use crate::options::Options;
 use crate::program::Worker;
 use crate::start::{self, Finished};
 
-#[derive(Parser)]
-struct FromEnv {
-    #[command(flatten)]
-    options: Options,
-}
-
 impl Options {
-    /// Options as the environment has them.
+    /// Options as the environment has them, and the file that `LAST_CALL_CONFIG` names: its keys, and its
+    /// table `[start]`.
     ///
     /// # Errors
-    /// If a variable makes no sense; the text names it.
+    /// If a variable or a key makes no sense, and if the file cannot be read; the text names it.
     pub fn from_env() -> Result<Self, StartError> {
-        let read = FromEnv::try_parse_from(["worker"]);
-        read.map(|read| read.options).map_err(|error| StartError::Usage(error.to_string()))
+        crate::command_line::from_env()
     }
 }
 

@@ -57,6 +57,7 @@ async fn answer(job: JobContext, subject: String) -> Result<(), Error> {
             job.draining().await;
             Ok(())
         }
+        "wait for ever" => std::future::pending().await,
         "fail" => Err(CannotGreet(NoPhoneBook(std::io::ErrorKind::NotFound.into())).into()),
         "child" => {
             let status = Command::new("cat").arg("/proc/self/status").output()?.stdout;

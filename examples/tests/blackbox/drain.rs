@@ -38,20 +38,32 @@ fn nothing_accepted(stub: &Stub, mark: usize) {
     assert!(accepted.is_empty(), "accepted: {accepted:?}");
 }
 
-#[test]
-fn drain_2_full_overtakes_every_answer_that_waits() {
-    let stub = Stub::start(Options { receive_buffer: Some(8 * 1024), ..Options::auto() }).expect("a stub");
-    let worker = probe(stub.url()).register(&stub, &[]);
-    stub.run_job("call", json!({"sleep": 3600}));
+/// A stub whose connections hold little before the worker's writes stand still.
+fn narrow() -> Stub {
+    Stub::start(Options { receive_buffer: Some(8 * 1024), ..Options::auto() }).expect("a stub")
+}
+
+/// Stops reading, and lets so much be declined that answers fill every buffer on the way and wait behind it.
+#[track_caller]
+fn clog(worker: &Running, stub: &Stub) -> u64 {
+    const OFFERS: u32 = 250;
     let connection = stub.registered().expect("registered");
-    // Answers repeat the id: these fill every buffer on the way to a stub that does not read.
     stub.freeze(connection).expect("the connection is open");
-    let offers = 400_u32;
-    for number in 0..offers {
+    for number in 0..OFFERS {
+        // Answers repeat the id.
         let id = format!("{number}-{}", "x".repeat(30_000));
         stub.offer(Job::new(id).metadata(r#"{"reject": true}"#)).expect("the connection is open");
     }
-    worker.await_metric("last_call_offers_declined_total{reason=\"handler\"}", f64::from(offers));
+    worker.await_metric("last_call_offers_declined_total{reason=\"handler\"}", f64::from(OFFERS));
+    connection
+}
+
+#[test]
+fn drain_2_full_overtakes_every_answer_that_waits() {
+    let stub = narrow();
+    let worker = probe(stub.url()).register(&stub, &[]);
+    stub.run_job("call", json!({"sleep": 3600}));
+    let connection = clog(&worker, &stub);
     let mark = stub.mark();
     worker.send(Signal::SIGTERM);
     worker.log("draining");
@@ -158,7 +170,8 @@ fn agents_4268_the_first_call_to_end_does_not_end_the_rest() {
         assert_eq!(stub.end_of(call).status(), JobStatus::JsSuccess);
         assert_eq!(worker.diary(call), ["started", "draining", "finished"]);
     }
-    let last = stub.events().iter().filter(|event| report_of(event).is_some_and(is_end)).map(|event| event.at).max();
+    let last =
+        stub.events().iter().filter(|event| report_of(event).is_some_and(is_end)).map(|event| event.at).max();
     assert!(last.is_some_and(|last| last <= exit.at), "it left before the last report");
 }
 
@@ -176,14 +189,17 @@ fn drain_5_the_worker_leaves_by_itself_though_the_server_is_gone() {
 }
 
 #[test]
-fn drain_5_the_worker_leaves_by_itself_though_the_server_is_silent() {
-    let stub = stub();
+fn drain_5_the_worker_leaves_by_itself_though_the_server_reads_nothing() {
+    let stub = narrow();
     let worker = probe(stub.url()).register(&stub, &["--drain-timeout=1h"]);
     stub.run_job("call", json!({"sleep": 2}));
-    stub.freeze(stub.registered().expect("registered")).expect("the connection is open");
+    clog(&worker, &stub);
     worker.send(Signal::SIGTERM);
     worker.ends_with(0);
     assert_eq!(worker.diary("call"), ["started", "draining", "finished"]);
+    // The last reports had their moment; no other connection was made to bring them home.
+    let connected = |event: &&Event| matches!(event.what, What::Connected(_));
+    assert_eq!(stub.events().iter().filter(connected).count(), 1);
 }
 
 #[test]
@@ -217,7 +233,13 @@ fn drain_6_the_budget_is_the_whole_of_it_whatever_jobs_do() {
         assert_eq!(stub.end_of(job).status(), JobStatus::JsFailed);
     }
     // Told, cancelled, ended: in this order, which the reports have too.
-    let ends: Vec<String> = stub.events().iter().filter_map(report_of).filter(|report| is_end(report)).map(|report| report.job_id.clone()).collect();
+    let ends: Vec<String> = stub
+        .events()
+        .iter()
+        .filter_map(report_of)
+        .filter(|report| is_end(report))
+        .map(|report| report.job_id.clone())
+        .collect();
     assert_eq!(ends, ["listens", "deaf", "stuck"]);
 }
 
@@ -253,7 +275,10 @@ fn drain_7_a_job_sees_the_drain_before_it_is_told_to_stop() {
     drain(&worker, &stub);
     worker.await_diary("call", "draining");
     let told = worker.log("told to stop");
-    assert_eq!((told["job_id"].as_str(), told["reason"].as_str()), (Some("call"), Some("the drain deadline has come")));
+    assert_eq!(
+        (told["job_id"].as_str(), told["reason"].as_str()),
+        (Some("call"), Some("the drain deadline has come"))
+    );
     worker.ends_with(0);
     assert_eq!(worker.diary("call"), ["started", "draining", "cancelled"]);
 }
@@ -281,7 +306,11 @@ fn drain_8_a_clean_end_says_so() {
     drain(&worker, &stub);
     worker.ends_with(0);
     let last = worker.last_words();
-    assert_eq!((&last["succeeded"], &last["failed"], &last["exit_code"]), (&json!(1), &json!(1), &json!(0)), "{last}");
+    assert_eq!(
+        (&last["succeeded"], &last["failed"], &last["exit_code"]),
+        (&json!(1), &json!(1), &json!(0)),
+        "{last}"
+    );
     assert!(last.get("cut_off").is_none() && last["level"] == "INFO", "{last}");
 }
 
@@ -296,7 +325,11 @@ fn drain_8_a_cut_end_lists_each_job() {
     drain(&worker, &stub);
     worker.ends_with(4);
     let last = worker.last_words();
-    assert_eq!((&last["cut_off"], &last["exit_code"], &last["level"]), (&json!("deaf-1 deaf-2"), &json!(4), &json!("ERROR")), "{last}");
+    assert_eq!(
+        (&last["cut_off"], &last["exit_code"], &last["level"]),
+        (&json!("deaf-1 deaf-2"), &json!(4), &json!("ERROR")),
+        "{last}"
+    );
 }
 
 #[test]

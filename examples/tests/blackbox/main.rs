@@ -4,10 +4,13 @@
 //! Owns the claims. Refuses times: a test asserts what happened, how often and in which order, and its
 //! deadlines only keep it from waiting for ever.
 
+mod cli;
 mod drain;
 mod offers;
 mod page;
 mod reg;
 mod rig;
+mod secrets;
 mod seen;
 mod signals;
+mod wire;

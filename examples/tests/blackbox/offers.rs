@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::proto::worker_message::Message as FromWorker;
-use last_call_testkit::{Job, Options, Signal, Stub, Tally, What};
+use last_call_testkit::{Cut, Job, Options, Signal, Stub, Tally, What};
 use serde_json::json;
 
 use crate::rig::{Start, early_threads, probe, until};
@@ -27,6 +27,7 @@ fn declined(stub: &Stub, job: &str) {
 fn job_1_wedged_user_code_declines_and_says_full() {
     let stub = stub();
     let worker = probe(stub.url()).env("PROBE_BUSY", "block").register(&stub, &["--user-threads=2"]);
+    worker.await_busy(2);
     for job in ["first", "second", "third"] {
         let mark = stub.mark();
         stub.offer(Job::new(job)).expect("a worker is registered");
@@ -42,12 +43,11 @@ fn job_1_wedged_user_code_declines_and_says_full() {
     // Reconnected it says so again, before the server can think otherwise.
     let mark = stub.mark();
     let connection = stub.registered().expect("registered");
-    stub.drop_connection(connection, last_call_testkit::Cut::Rst).expect("the connection is open");
-    stub.registration(mark);
+    stub.drop_connection(connection, Cut::Rst).expect("the connection is open");
+    let status = stub.comes_back(mark);
+    assert!(is_full(&status) && !status.draining, "{status:?}");
     stub.offer(Job::new("fourth")).expect("a worker is registered");
     declined(&stub, "fourth");
-    let states = stub.statuses(mark);
-    assert!(!states.is_empty() && states.iter().all(is_full), "{states:?}");
 }
 
 #[test]
@@ -126,7 +126,8 @@ fn job_1_an_offer_that_user_code_rejects_goes_to_the_next_worker() {
 #[test]
 fn job_2_no_more_than_max_jobs_however_many_offers_come_at_once() {
     let most = 5;
-    let stub = Stub::start(Options { assign: Some(Duration::from_millis(50)), ..Options::auto() }).expect("a stub");
+    let stub =
+        Stub::start(Options { assign: Some(Duration::from_millis(50)), ..Options::auto() }).expect("a stub");
     let _worker = probe(stub.url()).register(&stub, &["--max-jobs=5"]);
     for burst in 0..3 {
         let jobs: Vec<String> = (0..50).map(|number| format!("{burst}-{number}")).collect();
@@ -145,10 +146,13 @@ fn job_2_no_more_than_max_jobs_however_many_offers_come_at_once() {
     let mut held = BTreeSet::new();
     let mut peak = 0;
     for event in stub.events() {
-        match event.message() {
-            Some(FromWorker::Availability(answer)) if answer.available => drop(held.insert(answer.job_id.clone())),
-            Some(FromWorker::UpdateJob(report)) if is_end(report) => drop(held.remove(&report.job_id)),
-            _ => {}
+        if let Some(FromWorker::Availability(answer)) = event.message()
+            && answer.available
+        {
+            held.insert(answer.job_id.clone());
+        }
+        if let Some(ended) = report_of(&event).filter(|report| is_end(report)) {
+            held.remove(&ended.job_id);
         }
         peak = peak.max(held.len());
         assert!(held.len() <= most, "accepted and running at once: {held:?}");
@@ -197,7 +201,10 @@ fn job_3_a_panic_touches_no_other_job() {
         let job = format!("panics-{number}");
         stub.run_job(&job, json!({"panic": true}));
         let report = stub.end_of(&job);
-        assert_eq!((report.status(), report.error.as_str()), (JobStatus::JsFailed, "panicked: told to panic"));
+        assert_eq!(
+            (report.status(), report.error.as_str()),
+            (JobStatus::JsFailed, "panicked: told to panic")
+        );
     }
     assert_eq!(stub.end_of("healthy").status(), JobStatus::JsSuccess);
     assert_eq!(worker.diary("healthy"), ["started", "finished"]);
@@ -213,7 +220,11 @@ fn job_3_each_report_leaves_before_the_worker_does() {
     worker.send(Signal::SIGTERM);
     worker.ends_with(0);
     let events = stub.events();
-    let place = |job: &str| events.iter().position(|event| report_of(event).is_some_and(|report| report.job_id == job && is_end(report)));
+    let place = |job: &str| {
+        events
+            .iter()
+            .position(|event| report_of(event).is_some_and(|report| report.job_id == job && is_end(report)))
+    };
     let goodbye = events.iter().position(|event| matches!(event.what, What::Close(_)));
     assert!(place("good").is_some() && place("good") < goodbye, "{events:#?}");
     assert!(place("raises").is_some() && place("raises") < goodbye, "{events:#?}");
@@ -255,20 +266,24 @@ fn job_4_at_its_threshold_a_worker_is_full() {
 #[test]
 fn job_4_available_is_always_under_the_servers_target() {
     let loads = [0.0, 0.049, 0.299, 0.699, 0.999];
-    let sweep = [0.05, 0.3, 0.7, 1.0].into_iter().flat_map(|threshold: f64| loads.map(|load| (threshold, load)));
+    let sweep =
+        [0.05, 0.3, 0.7, 1.0].into_iter().flat_map(|threshold: f64| loads.map(|load| (threshold, load)));
     let started: Vec<_> = sweep
         .map(|(threshold, load)| {
             let stub = stub();
-            let worker = loaded(&stub, &load.to_string()).register(&stub, &[&format!("--load-threshold={threshold}")]);
+            let worker =
+                loaded(&stub, &load.to_string()).register(&stub, &[&format!("--load-threshold={threshold}")]);
             (threshold, load, stub, worker)
         })
         .collect();
-    for (threshold, load, stub, _worker) in &started {
-        // The first report after the load was asked for.
-        let mark = stub.mark();
-        stub.status(mark, "state", |_| true);
-        stub.status(mark, "WS_AVAILABLE or WS_FULL by the load", |status| {
-            is_full(status) == (load >= threshold)
+    for (threshold, load, stub, _worker) in started {
+        // Before its load is known a worker reports none.
+        stub.status(0, "state that has the load", |status| {
+            if load >= threshold {
+                is_full(status)
+            } else {
+                is_available(status) && (status.load > 0.0 || load == 0.0)
+            }
         });
         for status in stub.statuses(0) {
             assert!(is_full(&status) || status.load < 0.7, "load {load} of {threshold}: {status:?}");

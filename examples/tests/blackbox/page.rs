@@ -26,7 +26,8 @@ pub(crate) fn tcp(address: &str, method: &str, path: &str) -> Result<Page> {
 }
 
 pub(crate) fn unix(socket: &Path, method: &str, path: &str) -> Result<Page> {
-    let stream = UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
+    let stream =
+        UnixStream::connect(socket).with_context(|| format!("connecting to {}", socket.display()))?;
     stream.set_read_timeout(Some(SOON))?;
     exchange(stream, method, path)
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::proto::worker_message::Message as FromWorker;
-use last_call_testkit::{Certificate, Cut, Event, Job, Options, Proxy, Signal, Stub, Upgrade, What};
+use last_call_testkit::{Certificate, Cut, Event, Job, Options, Proxy, Signal, Stub, What};
 use serde_json::{Value, json};
 
 use crate::rig::{KEY, Running, SECRET, probe, until};
-use crate::seen::{Seen, is_available, is_full};
+use crate::seen::{Seen, is_available, is_full, upgrade_of};
 
 fn stub() -> Stub {
     Stub::auto().expect("a stub")
@@ -25,14 +25,6 @@ fn with_keys(secret: &str) -> Stub {
 
 fn secure(certificate: &Certificate) -> Stub {
     Stub::start(Options { certificate: Some(certificate.clone()), ..Options::auto() }).expect("a stub")
-}
-
-/// The worker's request, if the event is an accepted or a refused one.
-fn upgrade_of(event: &Event) -> Option<&Upgrade> {
-    match &event.what {
-        What::Connected(upgrade) | What::Refused(upgrade, _) => Some(upgrade),
-        _ => None,
-    }
 }
 
 /// Takes the connection away and waits for the next one, again and again; the waits between.
@@ -76,10 +68,14 @@ fn comes_back_as_it_is(bring: fn(&Running), option: &str) {
     let states = stub.statuses(mark);
     assert!(states.len() >= ROUNDS, "{} states on {ROUNDS} connections", states.len());
     assert!(states.iter().all(is_full), "{states:?}");
-    let yes = |event: &Event| matches!(event.message(), Some(FromWorker::Availability(answer)) if answer.available);
+    let yes =
+        |event: &Event| matches!(event.message(), Some(FromWorker::Availability(answer)) if answer.available);
     assert!(!stub.events_after(mark).iter().any(yes), "accepted while not available");
     let diary = worker.diary("call");
-    assert!(diary.iter().all(|event| event == "started" || event == "draining"), "the call was lost: {diary:?}");
+    assert!(
+        diary.iter().all(|event| event == "started" || event == "draining"),
+        "the call was lost: {diary:?}"
+    );
     spread(&waits);
 }
 
@@ -315,8 +311,8 @@ fn reg_3_each_connection_has_a_token_of_its_own() {
     stub.sees(0, "token that is not the first", |event| {
         upgrade_of(event)?.token().filter(|token| *token != first).map(drop)
     });
-    stub.accept();
     let mark = stub.mark();
+    stub.accept();
     stub.registration(mark);
     let tokens: BTreeSet<String> =
         stub.events().iter().filter_map(|event| upgrade_of(event)?.token().map(str::to_owned)).collect();
@@ -353,9 +349,15 @@ fn reg_3_tls_without_trust_is_no_connection() {
         let trusted = trusted(if trust_it { &certificate } else { &other });
         let worker = probe(stub.url()).env("SSL_CERT_FILE", trusted.path()).start(&["--log-level=debug"]);
         let line = worker.log("not connected");
-        assert!(line["error"].as_str().is_some_and(|error| error.starts_with("TLS with 127.0.0.1 failed")), "{line}");
+        assert!(
+            line["error"].as_str().is_some_and(|error| error.starts_with("TLS with 127.0.0.1 failed")),
+            "{line}"
+        );
         worker.log("still not connected");
-        assert!(!stub.events().iter().any(|event| upgrade_of(event).is_some()), "a token crossed an untrusted line");
+        assert!(
+            !stub.events().iter().any(|event| upgrade_of(event).is_some()),
+            "a token crossed an untrusted line"
+        );
         worker.send(Signal::SIGTERM);
         worker.ends_with(0);
     }

@@ -66,7 +66,7 @@ impl Start {
     fn of(program: &str, url: &str) -> Self {
         let dir = TempDir::new().expect("a directory for the worker's files");
         std::fs::create_dir(dir.path().join("jobs")).expect("a directory for the jobs' files");
-        let launch = FOREIGN.iter().fold(Launch::new(program), |launch, name| launch.env_remove(name));
+        let launch = FOREIGN.iter().fold(Launch::new(program), Launch::env_remove);
         let launch = launch
             .env("LIVEKIT_URL", url)
             .env("LIVEKIT_API_KEY", KEY)
@@ -182,9 +182,12 @@ impl Running {
     /// Asks the port for probes.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Page {
-        let line = self.log("probes and metrics");
-        let address = line["address"].as_str().expect("the address of the port");
-        page::tcp(address, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error:#}"))
+        let line = self.child.wait_for_line(|line| line.contains("probes and metrics"), SOON);
+        let line = line.expect("the log line of the port").text;
+        // The address stands in it as JSON has it, or as people read it.
+        let port = line.split("127.0.0.1:").nth(1).map(|rest| rest.trim_end_matches(['"', '}']));
+        let address = format!("127.0.0.1:{}", port.expect("an address of loopback"));
+        page::tcp(&address, "GET", path).unwrap_or_else(|error| panic!("GET {path}: {error:#}"))
     }
 
     /// Asks the admin socket.
@@ -212,6 +215,23 @@ impl Running {
     #[track_caller]
     pub(crate) fn await_readiness(&self, word: &str) {
         until(&format!("/readyz to say {word}"), || self.get("/readyz").body == word);
+    }
+
+    /// Waits until this many threads of the user's runtime run and do not rest.
+    #[track_caller]
+    pub(crate) fn await_busy(&self, threads: usize) {
+        let mut in_a_row = 0;
+        until("the user's threads to be busy", || {
+            in_a_row = if self.busy_user_threads() >= threads { in_a_row + 1 } else { 0 };
+            in_a_row == 5
+        });
+    }
+
+    /// Threads called "user" in state R, as the kernel has them.
+    fn busy_user_threads(&self) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.pid())).expect("the worker runs");
+        let states = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        states.filter(|state| state.contains(" (user) R ")).count()
     }
 
     /// The file that a job of probe writes, as its events in order.

@@ -4,7 +4,7 @@
 
 use last_call_testkit::proto::worker_message::Message as FromWorker;
 use last_call_testkit::proto::{JobStatus, UpdateJobStatus, UpdateWorkerStatus, WorkerStatus};
-use last_call_testkit::{Answer, Event, Job, Stub, What};
+use last_call_testkit::{Answer, Event, Job, Stub, Upgrade, What};
 use serde_json::Value;
 
 use crate::rig::SOON;
@@ -18,7 +18,12 @@ pub(crate) trait Seen {
     /// Waits for a registration behind `mark` and its state, which must come right behind it in one read.
     fn comes_back(&self, mark: usize) -> UpdateWorkerStatus;
     /// Waits for a state behind `mark` that `wanted` takes.
-    fn status(&self, mark: usize, what: &str, wanted: impl Fn(&UpdateWorkerStatus) -> bool) -> UpdateWorkerStatus;
+    fn status(
+        &self,
+        mark: usize,
+        what: &str,
+        wanted: impl Fn(&UpdateWorkerStatus) -> bool,
+    ) -> UpdateWorkerStatus;
     /// Waits for WS_FULL of a drain; the index of its event.
     fn full(&self, mark: usize) -> usize;
     /// Offers a job of probe and waits until it runs.
@@ -71,7 +76,12 @@ impl Seen for Stub {
     }
 
     #[track_caller]
-    fn status(&self, mark: usize, what: &str, wanted: impl Fn(&UpdateWorkerStatus) -> bool) -> UpdateWorkerStatus {
+    fn status(
+        &self,
+        mark: usize,
+        what: &str,
+        wanted: impl Fn(&UpdateWorkerStatus) -> bool,
+    ) -> UpdateWorkerStatus {
         self.sees(mark, what, |event| status_of(event).filter(|status| wanted(status)).cloned())
     }
 
@@ -89,7 +99,9 @@ impl Seen for Stub {
         let mark = self.mark();
         self.offer(Job::new(id).metadata(&orders.to_string())).expect("a worker is registered");
         self.sees(mark, "report of a running job", |event| {
-            report_of(event).filter(|report| report.job_id == id && report.status() == JobStatus::JsRunning).map(drop)
+            report_of(event)
+                .filter(|report| report.job_id == id && report.status() == JobStatus::JsRunning)
+                .map(drop)
         });
     }
 
@@ -132,6 +144,11 @@ impl Seen for Stub {
 /// The worker's state, if the event is one.
 pub(crate) fn status_of(event: &Event) -> Option<&UpdateWorkerStatus> {
     if let Some(FromWorker::UpdateWorker(status)) = event.message() { Some(status) } else { None }
+}
+
+/// The worker's request for a WebSocket, if the event is one that was accepted or refused.
+pub(crate) fn upgrade_of(event: &Event) -> Option<&Upgrade> {
+    if let What::Connected(upgrade) | What::Refused(upgrade, _) = &event.what { Some(upgrade) } else { None }
 }
 
 /// A report about a job, if the event is one.

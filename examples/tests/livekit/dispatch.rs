@@ -82,8 +82,10 @@ fn job_1_only_dispatches_for_its_deployment_reach_a_worker() -> Result<()> {
 #[test]
 fn job_1_publisher_and_participant_jobs_name_their_participant() -> Result<()> {
     let (Some(server), Some(python)) = (server()?, python()) else { return Ok(()) };
-    let publishers = probe(&server, "ears")?.with(|launch| launch.env("PROBE_JOB_TYPE", "publisher")).start()?;
-    let everyone = probe(&server, "door")?.with(|launch| launch.env("PROBE_JOB_TYPE", "participant")).start()?;
+    let publishers =
+        probe(&server, "ears")?.with(|launch| launch.env("PROBE_JOB_TYPE", "publisher")).start()?;
+    let everyone =
+        probe(&server, "door")?.with(|launch| launch.env("PROBE_JOB_TYPE", "participant")).start()?;
     for agent in ["ears", "door"] {
         server.api().create_dispatch("stage", agent, TELL, &[])?;
     }
@@ -101,7 +103,8 @@ fn job_1_publisher_and_participant_jobs_name_their_participant() -> Result<()> {
 
 /// Enters the room of a job as its agent would, and says how everyone else sees it.
 fn enter(server: &LiveKit, python: &Python, job: &Value) -> Result<(Participant, proto::ParticipantInfo)> {
-    let (token, room) = (job["token"].as_str().context("no token")?, job["room"].as_str().context("no room")?);
+    let (token, room) =
+        (job["token"].as_str().context("no token")?, job["room"].as_str().context("no room")?);
     let agent = python.join_with(&server.url(), token, false)?;
     let everyone = server.api().list_participants(room)?;
     let seen = everyone.into_iter().find(|one| job["identity"] == one.identity);
@@ -113,17 +116,24 @@ fn job_1_the_agent_enters_its_room_as_it_was_accepted() -> Result<()> {
     let (Some(server), Some(python)) = (server()?, python()) else { return Ok(()) };
     let speaker = probe(&server, "speaker")?.start()?;
     let listener = probe(&server, "listener")?.with(|launch| launch.env("PROBE_LISTENER", "1")).start()?;
-    let accept = json!({"identity": "host", "name": "Hospes", "metadata": "wine", "attributes": {"table": "7"}});
+    let accept =
+        json!({"identity": "host", "name": "Hospes", "metadata": "wine", "attributes": {"table": "7"}});
     let orders = json!({"tell": true, "sleep": 60, "accept": accept}).to_string();
     server.api().create_dispatch("dining", "speaker", &orders, &[])?;
     server.api().create_dispatch("cellar", "listener", TELL, &[])?;
 
     let (_agent, seen) = enter(&server, &python, &told(&speaker, "dining")?)?;
-    assert_eq!((seen.identity.as_str(), seen.name.as_str(), seen.metadata.as_str()), ("host", "Hospes", "wine"));
+    assert_eq!(
+        (seen.identity.as_str(), seen.name.as_str(), seen.metadata.as_str()),
+        ("host", "Hospes", "wine")
+    );
     assert_eq!(seen.attributes.get("table").map(String::as_str), Some("7"));
     assert_eq!(seen.kind(), proto::participant_info::Kind::Agent);
     let may = seen.permission.context("no permission")?;
-    assert!(may.can_publish && may.can_subscribe && may.can_publish_data && may.can_update_metadata, "{may:?}");
+    assert!(
+        may.can_publish && may.can_subscribe && may.can_publish_data && may.can_update_metadata,
+        "{may:?}"
+    );
     assert!(!may.hidden);
 
     let (_agent, seen) = enter(&server, &python, &told(&listener, "cellar")?)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use last_call_testkit::{Cut, Relay};
 
-use crate::scene::{dispatch, lost, probe, server};
+use crate::scene::{dispatch, eventually, lost, probe, server};
 use crate::server_log::{self, ASSIGNED, GIVEN_UP, JOB_ENDED, REGISTERED};
 
 #[test]
@@ -76,10 +76,10 @@ fn reg_1_a_registration_while_draining_takes_nothing() -> Result<()> {
     for cut in 0..5 {
         relay.cut(Cut::Rst);
         // Dispatches come before, while and after the worker registers again.
-        while server_log::said_of(&server, "bar", REGISTERED).len() < cut + 2 {
-            dispatch(&server, "bar", &format!("between-{dispatched}"), 1, "{}")?;
-            dispatched += 1;
-        }
+        eventually("registered again", || {
+            dispatched += dispatch(&server, "bar", &format!("between-{dispatched}"), 1, "{}")?.len();
+            Ok((server_log::said_of(&server, "bar", REGISTERED).len() > cut + 1).then_some(()))
+        })?;
         dispatched += dispatch(&server, "bar", &format!("after-{cut}"), 3, "{}")?.len();
     }
     assert_eq!(probe.ended()?.code, Some(0));

@@ -14,7 +14,8 @@ fn drain_5_hello_takes_a_call_and_drains() -> Result<()> {
     let Some(server) = server()? else { return Ok(()) };
     let launch = Launch::new(env!("CARGO_BIN_EXE_hello"));
     let launch = launch.args(["start", "--http", "off", "--load-threshold", "off"]);
-    let hello = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()?;
+    let hello =
+        server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value)).spawn()?;
     let says = |message: &'static str| move |line: &str| line.contains(&format!("\"message\":\"{message}\""));
     hello.wait_for_line(says("registered"), LONG)?;
     let dispatch = server.api().create_dispatch("porch", "hello", "", &[])?;
@@ -26,7 +27,10 @@ fn drain_5_hello_takes_a_call_and_drains() -> Result<()> {
     assert!(hello.try_wait().is_none(), "left its caller");
     let listed = || {
         let dispatches = server.api().list_dispatch("porch")?;
-        Ok(dispatches.iter().any(|one| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty())).then_some(()))
+        Ok(dispatches
+            .iter()
+            .any(|one| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty()))
+            .then_some(()))
     };
     eventually("the job is listed", listed)?;
     server.api().delete_dispatch("porch", &dispatch.id)?;

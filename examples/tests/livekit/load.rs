@@ -54,7 +54,13 @@ impl Statuses {
     }
 }
 
-fn loaded(server: &LiveKit, relay: &Relay, agent: &str, load: f64, threshold: f64) -> Result<crate::scene::Setup> {
+fn loaded(
+    server: &LiveKit,
+    relay: &Relay,
+    agent: &str,
+    load: f64,
+    threshold: f64,
+) -> Result<crate::scene::Setup> {
     let change = |launch: last_call_testkit::Launch| {
         let launch = launch.env("PROBE_LOAD", load.to_string()).env("LIVEKIT_URL", relay.url());
         launch.args(["--load-threshold", &threshold.to_string()])

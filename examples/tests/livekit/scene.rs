@@ -176,12 +176,15 @@ pub(crate) fn lost(server: &LiveKit, rooms: &[String], probes: &[&Probe]) -> Res
     loop {
         let mut started = BTreeSet::new();
         for probe in probes {
-            started.extend(probe.diaries()?.into_iter().filter(|(_, events)| !events.is_empty()).map(|(job, _)| job));
+            started.extend(
+                probe.diaries()?.into_iter().filter(|(_, events)| !events.is_empty()).map(|(job, _)| job),
+            );
         }
         let jobs = server_log::assigned(server);
         let served: BTreeSet<&str> =
             jobs.iter().filter(|one| started.contains(&one.job)).map(|one| one.room.as_str()).collect();
-        let lost: Vec<String> = rooms.iter().filter(|room| !served.contains(room.as_str())).cloned().collect();
+        let lost: Vec<String> =
+            rooms.iter().filter(|room| !served.contains(room.as_str())).cloned().collect();
         if lost.is_empty() || Instant::now() > deadline {
             return Ok(lost);
         }

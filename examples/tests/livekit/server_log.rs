@@ -60,9 +60,6 @@ pub(crate) fn wait_full(server: &LiveKit, agent: &str) -> Result<Value> {
 /// Every assignment so far.
 pub(crate) fn assigned(server: &LiveKit) -> Vec<Assigned> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let read = |line: &Value| Assigned {
-        job: text(&line["jobID"]),
-        room: text(&line["room"]),
-    };
+    let read = |line: &Value| Assigned { job: text(&line["jobID"]), room: text(&line["room"]) };
     said(server, ASSIGNED).iter().map(read).collect()
 }

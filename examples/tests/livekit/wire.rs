@@ -51,7 +51,13 @@ fn wire_2_the_server_never_closes_the_conversation() -> Result<()> {
         verb(&socket, "DELETE /quiet")?;
     }
     // The server ends a call: it lists the job once its first, slow look for agents is over.
-    let listed = || Ok(server.api().list_dispatch(long)?.into_iter().find(|one| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty())));
+    let listed = || {
+        Ok(server
+            .api()
+            .list_dispatch(long)?
+            .into_iter()
+            .find(|one| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty())))
+    };
     let long_dispatch = eventually("the long job is listed", listed)?;
     server.api().delete_dispatch(long, &long_dispatch.id)?;
     server_log::wait_for(&server, "bar", JOB_ENDED, 3 * 8 + 1)?;

@@ -12,7 +12,7 @@ mod size;
 mod storm;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use super::report::Report;
 use super::rig::Subject;
@@ -23,8 +23,8 @@ pub(super) use storm::end_job;
 /// Measures the drain: signal to WS_FULL, offers in a drain, exit, start, memory, reconnects, dispatches.
 ///
 /// Times are compared with their promises and marked ✓ or ✗; only a count that must be zero (missed signals, accepted or unanswered
-/// offers) fails the run. The results are kept as bench/results/drain.json and drawn as bench/results/drain.svg; a quick run keeps
-/// nothing. About 12 minutes, quick 2; the peers take 3 more.
+/// offers) fails the run. The results are kept as bench/results/drain.json and drawn as bench/results/drain.svg, unless the run is
+/// quick or of one section. About 12 minutes, quick 2; the peers take 3 more.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench drain", no_binary_name = true, max_term_width = 100)]
 struct Arguments {
@@ -34,6 +34,21 @@ struct Arguments {
     /// Measure livekit-agents (Python) beside it; makes an environment for it in the cache first.
     #[arg(long)]
     peers: bool,
+    /// Measure this section alone.
+    #[arg(long)]
+    only: Option<Section>,
+}
+
+/// The sections, in the order of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    Signal,
+    Storm,
+    Exit,
+    Size,
+    Reconnect,
+    Dispatch,
+    Peers,
 }
 
 /// How often what is repeated.
@@ -53,29 +68,40 @@ const FULL: Repeats =
 const QUICK: Repeats =
     Repeats { epochs: 30, offers: 2_000, drains: 20, serving: 3, cuts: 8, dispatches: 10, peers: 5 };
 
-/// Runs every section.
+/// Runs every section, or the one that is asked for.
 ///
 /// # Errors
 /// When a program cannot be built or started, does something that is no matter of time, or a count is not zero.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
-    let Arguments { quick, peers } =
+    let Arguments { quick, peers, only } =
         Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
     let repeats = if quick { QUICK } else { FULL };
     let probe = Subject::probe()?;
     let mut report = Report::begin();
-    signal::measure(&probe, repeats.epochs, &mut report).context("signal")?;
-    storm::measure(&probe, repeats.offers, repeats.serving, &mut report).context("storm")?;
-    exit::measure(&probe, repeats.drains, &mut report).context("exit")?;
-    size::measure(&probe, &mut report).context("size")?;
-    reconnect::measure(&probe, repeats.cuts, &mut report).context("reconnect")?;
-    dispatch::measure(&probe, repeats.dispatches, &mut report).context("dispatch")?;
-    if peers {
-        peers::measure(repeats.peers, &mut report).context("peers")?;
+    for section in Section::value_variants() {
+        let wanted = only.map_or(peers || *section != Section::Peers, |only| only == *section);
+        if wanted {
+            section.measure(&probe, repeats, &mut report).with_context(|| format!("section {section:?}"))?;
+        }
     }
-    report.section("");
-    if !quick {
+    report.end();
+    if !quick && only.is_none() {
         results::keep("drain", &report)?;
         results::keep_text("drain.svg", &plot::draw(&report.figures))?;
     }
     report.verdict()
+}
+
+impl Section {
+    fn measure(self, probe: &Subject, repeats: Repeats, report: &mut Report) -> Result<()> {
+        match self {
+            Self::Signal => signal::measure(probe, repeats.epochs, report),
+            Self::Storm => storm::measure(probe, repeats.offers, repeats.serving, report),
+            Self::Exit => exit::measure(probe, repeats.drains, report),
+            Self::Size => size::measure(probe, report),
+            Self::Reconnect => reconnect::measure(probe, repeats.cuts, report),
+            Self::Dispatch => dispatch::measure(probe, repeats.dispatches, report),
+            Self::Peers => peers::measure(probe, repeats.peers, report),
+        }
+    }
 }

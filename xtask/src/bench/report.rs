@@ -94,7 +94,7 @@ pub(crate) struct Count {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
-    seconds: f64,
+    seconds: u64,
     pub(crate) figures: Vec<Figure>,
     sizes: Vec<Size>,
     counts: Vec<Count>,
@@ -108,13 +108,18 @@ impl Report {
         let machine = Machine::this();
         say::result(&machine);
         let (figures, sizes, counts) = (Vec::new(), Vec::new(), Vec::new());
-        Self { machine, seconds: 0.0, figures, sizes, counts, started: Instant::now() }
+        Self { machine, seconds: 0, figures, sizes, counts, started: Instant::now() }
     }
 
     /// A heading.
     pub(crate) fn section(&mut self, title: &str) {
-        self.seconds = self.started.elapsed().as_secs_f64().round();
         say::result(format_args!("\n{title}"));
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn end(&mut self) {
+        self.seconds = self.started.elapsed().as_secs();
+        say::result(format_args!("\n{} s in all", self.seconds));
     }
 
     pub(crate) fn times(&mut self, subject: &'static str, what: &str, times: Histogram, promise: Promise) {

@@ -21,10 +21,10 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return orders::complain(&error),
     };
-    orders::command_line(&settings, |cli| last_call::run_with(cli, worker(settings.clone())))
+    orders::command_line(&settings, |cli| last_call::run_with(cli, worker(&settings)))
 }
 
-fn worker(settings: Settings) -> Worker {
+fn worker(settings: &Settings) -> Worker {
     let accept_delay = settings.accept_delay;
     let busy = settings.busy;
     let diary = settings.job_dir.clone();
@@ -46,7 +46,10 @@ fn worker(settings: Settings) -> Worker {
 }
 
 async fn decide(request: JobRequest, delay: Duration) -> Reply {
-    tokio::time::sleep(delay).await;
+    if !delay.is_zero() {
+        // Even a sleep of nothing lasts a millisecond.
+        tokio::time::sleep(delay).await;
+    }
     // Orders that cannot be read fail the job, where their error is seen.
     let orders = Orders::read(request.metadata()).unwrap_or_default();
     if orders.reject { request.reject() } else { acceptance(&request, orders.accept).into() }

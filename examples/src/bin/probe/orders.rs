@@ -113,9 +113,15 @@ impl Orders {
         if metadata.is_empty() {
             return Ok(Self::default());
         }
-        // The metadata itself stays out of the error: it may be anyone's.
-        serde_json::from_str(metadata)
-            .map_err(|error| format!("the job's metadata is no order: {error}").into())
+        // The error's own text would quote the metadata, which may be anyone's.
+        serde_json::from_str(metadata).map_err(|error| {
+            format!(
+                "the job's metadata is no order ({:?} error in column {})",
+                error.classify(),
+                error.column()
+            )
+            .into()
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use last_call::ParticipantInfo;
 use last_call::prelude::*;
 use serde_json::json;
 
@@ -21,7 +22,7 @@ pub(crate) fn write(dir: &Path, job: &JobContext) -> Result<(), Error> {
         "dispatch": info.dispatch_id(),
         "type": info.job_type().as_str(),
         "room": job.room().name(),
-        "participant": participant.map(|participant| participant.identity()),
+        "participant": participant.map(ParticipantInfo::identity),
         "metadata": job.metadata(),
         "attributes": job.attributes(),
         "agent_name": info.agent_name(),

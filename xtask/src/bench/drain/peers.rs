@@ -24,12 +24,11 @@ const BUSY: Scene =
 /// Its spare process and its preloaded one are there by then.
 const SETTLE: Duration = Duration::from_secs(10);
 
-pub(super) fn measure(count: usize, report: &mut Report) -> Result<()> {
+pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Result<()> {
     let script = workspace::root().join("bench/peers/python_worker.py");
     let python = Subject::peer(NAME, environment()?, vec![script.into(), "start".into()]);
-    let probe = Subject::probe()?;
     report.section("side by side");
-    for subject in [&probe, &python] {
+    for subject in [probe, &python] {
         for scene in [IDLE, BUSY] {
             let epochs = signal::epochs(subject, scene, count)?;
             let to_full = epochs.iter().filter_map(|epoch| epoch.to_full);

@@ -3,10 +3,11 @@
 //! Owns the scenes in which the signal meets a worker. Refuses to subtract anything: the clock starts before kill(2) and stops when the
 //! stub, on the same busy machine, has read the frame.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use last_call_testkit::{Signal, Spinners, Stub};
+use anyhow::{Context as _, Result, anyhow};
+use last_call_testkit::{Histogram, Signal, Spinners, Stub};
 
 use crate::bench::report::{Promise, Report};
 use crate::bench::rig::{PATIENCE, Subject, rest};
@@ -89,10 +90,31 @@ pub(super) fn epochs(subject: &Subject, scene: Scene, count: usize) -> Result<Ve
     epochs
 }
 
+/// How long a thread waits for a core meanwhile. A signal's way to WS_FULL at the stub is several such waits in a row, the last of which is
+/// the stub's own.
+fn wake_ups(count: usize) -> Result<Histogram> {
+    let spinners = Spinners::all_cores()?;
+    let (send, received) = mpsc::channel::<Instant>();
+    let woken = std::thread::spawn(move || received.iter().map(|sent| sent.elapsed()).collect());
+    for turn in 0..count {
+        rest(Duration::from_millis(10 + turn as u64 % 16));
+        // The other thread listens until this end is dropped.
+        let _ = send.send(Instant::now());
+    }
+    drop(send);
+    let woken = woken.join().map_err(|_| anyhow!("the yardstick's thread panicked"));
+    drop(spinners);
+    woken
+}
+
 pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Result<()> {
     for scene in SCENES {
         report.section(&format!("signal, {}", scene.what));
         let epochs = epochs(probe, scene, count)?;
+        if scene.busy_cores {
+            let what = "one thread wakes another, all cores busy";
+            report.times("yardstick, no worker", what, wake_ups(count)?, Promise::NONE);
+        }
         let to_full = epochs.iter().filter_map(|epoch| epoch.to_full).collect();
         report.times(probe.name, &format!("SIGTERM → WS_FULL, {}", scene.what), to_full, TO_FULL);
         let missed = epochs.iter().filter(|epoch| epoch.to_full.is_none()).count();

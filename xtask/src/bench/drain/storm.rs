@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use last_call_testkit::proto;
 use last_call_testkit::proto::server_message::Message as ToWorker;
-use last_call_testkit::{Histogram, Job, Signal, Stub, Tally};
+use last_call_testkit::{Job, Signal, Stub, Tally};
 use serde_json::json;
 
 use crate::bench::report::{Promise, Report};
@@ -59,40 +59,41 @@ pub(in crate::bench) fn end_job(stub: &Stub, job: &str) -> Result<()> {
 }
 
 fn serve(probe: &Subject, workers: usize, report: &mut Report) -> Result<()> {
-    let (mut answers, mut to_full) = (Vec::new(), Vec::new());
-    let (mut accepted, mut unanswered, mut offered) = (0, 0, 0);
+    let (mut offers, mut to_full) = (Vec::new(), Vec::new());
     for turn in 0..workers {
         let stub = Stub::auto()?;
         let worker = probe.serve(&stub, &[])?;
+        // Without a job the worker would leave, and with it what is on its way.
+        seen::run_jobs(&stub, &[("long".to_owned(), json!({"sleep": 3600}))])?;
+        let first = stub.offers().len();
         let stop = AtomicBool::new(false);
         let full = std::thread::scope(|scope| {
-            scope.spawn(|| offer_rejects(&stub, &stop));
+            let offering = scope.spawn(|| offer_rejects(&stub, &stop));
             rest(SERVING + Duration::from_millis(13 * turn as u64));
-            let mark = stub.mark();
-            let signalled = Instant::now();
-            let full =
-                worker.signal(Signal::SIGTERM).map(|()| seen::first(&stub, mark, PATIENCE, seen::is_full));
+            let (mark, signalled) = (stub.mark(), Instant::now());
+            let sent = worker.signal(Signal::SIGTERM);
+            let full = seen::first(&stub, mark, PATIENCE, seen::is_full);
             stop.store(true, Ordering::Relaxed);
-            full.map(|full| (signalled, full))
+            // It does not panic; if it did, too few offers would show it.
+            let _ = offering.join();
+            sent.and(full.context("no WS_FULL amid offers"))
+                .map(|full| full.at.saturating_duration_since(signalled))
         })?;
+        to_full.push(full);
+        let all_answered = || stub.offers().iter().all(|offer| offer.answer.is_some());
+        let deadline = Instant::now() + PATIENCE;
+        while !all_answered() && Instant::now() < deadline {
+            rest(Duration::from_millis(5));
+        }
+        ensure!(stub.offers().len() > first, "the server made no offer");
+        offers.extend(stub.offers().into_iter().filter(|offer| offer.job_id != "long"));
+        end_job(&stub, "long")?;
         worker.end()?;
-        let (signalled, full) = full;
-        let full = full.context("no WS_FULL amid offers")?;
-        to_full.push(full.at.saturating_duration_since(signalled));
-        // What was offered when the worker was about to leave may go unanswered: the server asks the next.
-        let offers = stub.offers();
-        let before: Vec<_> = offers.iter().filter(|offer| offer.sent_at < signalled).collect();
-        let tally = Tally::of(before.iter().copied());
-        answers.extend(
-            before.iter().filter_map(|offer| Some(offer.answer?.at.saturating_duration_since(offer.sent_at))),
-        );
-        (accepted, unanswered, offered) =
-            (accepted + tally.accepted, unanswered + tally.unanswered, offered + tally.offered);
     }
-    let answers: Histogram = answers.into_iter().collect();
-    report.times(probe.name, "offer → rejected by user code, 1,000/s", answers, Promise::NONE);
-    report.none(probe.name, "offers accepted against user code", accepted, offered);
-    report.none(probe.name, "offers unanswered while serving", unanswered, offered);
+    let tally = Tally::of(&offers);
+    report.times(probe.name, "offer → rejected by user code, 1,000/s", tally.latencies, Promise::NONE);
+    report.none(probe.name, "offers accepted against user code", tally.accepted, tally.offered);
+    report.none(probe.name, "offers unanswered while serving", tally.unanswered, tally.offered);
     let to_full = to_full.into_iter().collect();
     report.times(probe.name, "SIGTERM → WS_FULL, amid rejected offers", to_full, TO_FULL);
     Ok(())
