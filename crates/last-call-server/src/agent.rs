@@ -31,6 +31,8 @@ use crate::wire::{self, Encoding};
 
 /// livekit-server's limit on a worker's message.
 const FRAME_LIMIT: usize = 2 << 20;
+/// What is read at once: a worker's frames are small, and every socket keeps this much.
+const READ_BUFFER: usize = 8 * 1024;
 /// Frames that wait to be written; a worker that is further behind is cut off.
 const BACKLOG: usize = 4_096;
 /// The patience with a worker that does not read.
@@ -92,13 +94,15 @@ fn websocket_key(method: &Method, headers: &HeaderMap) -> Option<HeaderValue> {
         let listed = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         listed.split(',').any(|item| item.trim().eq_ignore_ascii_case(wanted))
     };
-    let ours = lists(CONNECTION, "upgrade") && lists(UPGRADE, "websocket") && lists(SEC_WEBSOCKET_VERSION, "13");
+    let ours =
+        lists(CONNECTION, "upgrade") && lists(UPGRADE, "websocket") && lists(SEC_WEBSOCKET_VERSION, "13");
     headers.get(SEC_WEBSOCKET_KEY).filter(|_| ours && method == Method::GET).cloned()
 }
 
 /// Serves a socket until either side ends it.
 async fn serve(shared: &Shared, conn: ConnId, io: TokioIo<Upgraded>, frames: mpsc::Receiver<Message>) {
     let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
         .max_message_size(Some(FRAME_LIMIT))
         .max_frame_size(Some(FRAME_LIMIT));
     let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
@@ -119,7 +123,11 @@ async fn read(shared: &Shared, conn: ConnId, mut stream: SplitStream<Stream>) {
             Message::Close(_) => return,
         };
         let Some(message) = message else {
-            return tracing::warn!(conn = conn.0, bytes = frame.len(), "a worker's message is unknown: closed");
+            return tracing::warn!(
+                conn = conn.0,
+                bytes = frame.len(),
+                "a worker's message is unknown: closed"
+            );
         };
         shared.hub(|hub| hub.received(conn, message, encoding));
     }

@@ -103,7 +103,9 @@ pub struct Rooms {
 #[non_exhaustive]
 pub enum BindError {
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {error}; is another server there? choose another port, or 0 for a free one")]
+    #[error(
+        "cannot listen on {address}: {error}; is another server there? choose another port, or 0 for a free one"
+    )]
     Listen {
         /// The address as given.
         address: SocketAddr,
@@ -173,7 +175,9 @@ mod tests {
         let rooms = |url: &str| Some(Rooms { url: url.into(), keys: keys() });
         assert!(refusal(|config| config.target_load = f64::NAN).contains("NaN"));
         assert!(refusal(|config| config.target_load = 0.0).contains("a target load of 0"));
-        assert!(refusal(|config| config.rooms = rooms("http://x")).contains("must begin with ws:// or wss://"));
+        assert!(
+            refusal(|config| config.rooms = rooms("http://x")).contains("must begin with ws:// or wss://")
+        );
         assert!(refusal(|config| config.rooms = rooms("localhost")).contains("\"localhost\""));
         assert!(refusal(|config| config.keys.secret.clear()).contains("must not be empty"));
     }

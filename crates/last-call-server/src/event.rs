@@ -18,7 +18,7 @@ pub struct Event {
 
 /// What happened. Workers are named by `AW_…`, jobs by `AJ_…`, dispatches by `AD_…`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "snake_case")]
+#[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
 #[non_exhaustive]
 pub enum What {

@@ -12,9 +12,7 @@ mod worker;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use last_call_proto::{
-    ConnId, Dispatcher, DispatcherInput, DispatcherOutput, FromServer, JobId, Load,
-};
+use last_call_proto::{ConnId, Dispatcher, DispatcherInput, DispatcherOutput, FromServer, JobId, Load};
 use livekit_protocol as livekit;
 use tokio::time::Instant;
 

@@ -12,6 +12,8 @@
 //! | an offer leaves at once | there it waits 200 ms for other nodes |
 //! | a room with a running job stays open | there a room with agents alone closes after its timeouts |
 //! | `SimulateJob` is logged | there the sender is offered the job |
+//! | a worker's namespace, long deprecated, is passed over | there it is a part of the group |
+//! | an agent whose worker's connection drops has left | there it stays as long as its media does |
 //! | only `JT_ROOM` workers are offered jobs | there are no callers here who could publish |
 //! | a body has at most 64 KiB, there are at most 10,000 rooms and 50,000 dispatches | there memory is the limit |
 //!

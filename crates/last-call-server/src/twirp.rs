@@ -103,8 +103,9 @@ enum Encoding {
 impl Encoding {
     fn read<Q: Message + Default + DeserializeOwned>(self, body: &[u8]) -> Result<Q, Problem> {
         match self {
-            Self::Protobuf => Q::decode(body)
-                .map_err(|_| Problem::malformed("the protobuf request could not be decoded")),
+            Self::Protobuf => {
+                Q::decode(body).map_err(|_| Problem::malformed("the protobuf request could not be decoded"))
+            }
             Self::Json => serde_json::from_slice(body).map_err(|error| {
                 Problem::malformed(format!("the json request could not be decoded: {error}"))
             }),

@@ -74,7 +74,9 @@ pub(crate) fn check_deployment(name: &str) -> Result<(), String> {
     }
     match name.bytes().position(|byte| byte == b'_' || byte <= b' ' || byte == 0x7f) {
         None => Ok(()),
-        Some(at) => Err(format!("deployment contains an underscore, whitespace or control byte at position {at}")),
+        Some(at) => {
+            Err(format!("deployment contains an underscore, whitespace or control byte at position {at}"))
+        }
     }
 }
 

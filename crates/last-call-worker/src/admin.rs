@@ -204,7 +204,6 @@ struct DrainPage {
     time_left: f64,
     jobs_at_start: u32,
     jobs_finished: u32,
-    jobs_remaining: u32,
     declined: u64,
 }
 
@@ -232,7 +231,6 @@ fn drain_page(drain: &DrainProgress, now: SystemTime) -> DrainPage {
         time_left: drain.time_left(now).as_secs_f64(),
         jobs_at_start: drain.jobs_at_start,
         jobs_finished: drain.jobs_finished,
-        jobs_remaining: drain.jobs_remaining(),
         declined: drain.declined,
     }
 }

@@ -117,9 +117,11 @@ pub enum UrlError {
 #[derive(Debug, Error)]
 pub(crate) enum DialError {
     #[error("cannot reach {host}:{port}: {error}")]
-    Tcp { host: String, port: u16, error: io::Error },
+    Tcp { host: String, port: u16, error: String },
     #[error("TLS with {host} failed: {error}")]
     Tls { host: String, error: io::Error },
+    #[error("no connection within {0:?}")]
+    TimedOut(std::time::Duration),
     #[error("the URL cannot be dialled")]
     Uri,
     #[error("cannot make a token: {0}")]

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use info::{JobInfo, JobType, ParticipantInfo, RoomInfo};
 pub(crate) use phase::JobPhase;
-pub use phase::{Draining, Stopping};
+pub use phase::{Draining, StopReason, Stopping};
 pub(crate) use tasks::{Tasks, panic_text};
 
 use crate::runner::FromUser;
@@ -184,13 +184,17 @@ impl JobContext {
     /// Asks for this job to stop: [`JobContext::stopping`] resolves, and the entrypoint is cancelled if it
     /// does not return within its grace period. Returns at once; only the first reason counts.
     pub fn shutdown(&self, reason: impl Into<String>) {
-        self.lock(&self.0.requested).get_or_insert_with(|| reason.into());
-        // A worker that is gone ends its jobs anyway.
-        let _ = self.0.events.send(FromUser::StopRequested(JobId::from(self.id())));
+        let reason = reason.into();
+        let mut requested = self.lock(&self.0.requested);
+        if requested.is_none() {
+            *requested = Some(reason);
+            // A worker that is gone ends its jobs anyway.
+            let _ = self.0.events.send(FromUser::StopRequested(JobId::from(self.id())));
+        }
     }
 
-    /// Runs `callback` with the reason once the entrypoint is over, however it ended; all callbacks run at
-    /// once, within the job's grace period or what the drain left of it.
+    /// Runs `callback` with the reason once the entrypoint is over, however it ended (empty if nothing told
+    /// it to stop); all callbacks run at once, within the job's grace period or what the drain left of it.
     pub fn add_shutdown_callback<F, Fut>(&self, callback: F)
     where
         F: FnOnce(String) -> Fut + Send + 'static,
@@ -201,14 +205,16 @@ impl JobContext {
 
     /// Starts a task that belongs to the job: it has the job's log fields and [`JobContext::current`], is
     /// cancelled when the entrypoint is over and joined before the job ends; its panic fails the job. It
-    /// runs on the runtime of the task that calls.
+    /// runs on the runtime of the task that calls. Once the entrypoint is over, nothing is started.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.tasks.spawn(self.enter(task));
     }
 
     /// Puts a field on every log line of the job from now on.
     pub fn log_field(&self, key: impl Into<String>, value: impl fmt::Display) {
-        self.lock(&self.0.fields).insert(key.into(), value.to_string());
+        // User code, and it may log: not under the lock.
+        let (key, value) = (key.into(), value.to_string());
+        self.lock(&self.0.fields).insert(key, value);
     }
 
     pub(crate) fn log_fields(&self) -> BTreeMap<String, String> {
@@ -219,7 +225,7 @@ impl JobContext {
     pub(crate) fn enter<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         use tracing::Instrument;
         let info = self.info();
-        let span = tracing::info_span!(
+        let span = tracing::error_span!(
             "job",
             job_id = info.id(),
             room = info.room().name(),
@@ -236,15 +242,19 @@ impl JobContext {
         std::mem::take(&mut *self.lock(&self.0.callbacks))
     }
 
-    /// The reason that shutdown callbacks are told.
+    /// The words that the job gave when it asked to stop.
+    pub(crate) fn requested(&self) -> String {
+        self.lock(&self.0.requested).clone().unwrap_or_default()
+    }
+
+    /// The reason that shutdown callbacks are told: empty where nothing told the job to stop.
     pub(crate) fn stop_reason(&self) -> String {
-        let stopping = self.0.phase.borrow().stopping.clone();
-        let requested = self.lock(&self.0.requested).clone();
-        stopping
-            .and_then(|stopping| match stopping.reason.as_str() {
-                Stopping::REQUESTED => requested,
-                _ => Some(stopping.reason),
-            })
+        self.0
+            .phase
+            .borrow()
+            .stopping
+            .as_ref()
+            .map(|stopping| stopping.reason.to_string())
             .unwrap_or_default()
     }
 

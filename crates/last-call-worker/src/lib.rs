@@ -39,7 +39,9 @@ mod wire;
 pub use command_line::{matches, parse};
 pub use error::{StartError, UrlError};
 pub use exit::Exit;
-pub use job::{Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, Stopping};
+pub use job::{
+    Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
+};
 pub use last_call_proto::{JobId, Outcome};
 pub use offer::{Acceptance, JobRequest, Reply};
 pub use options::{Cli, Options};

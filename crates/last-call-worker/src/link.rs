@@ -16,7 +16,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use last_call_proto::{Input, JobId, Loss, Policy, Timer, Worker};
+use futures_util::FutureExt;
+use last_call_proto::{Input, JobId, Link as LinkState, Loss, Policy, Timer, Worker};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -24,7 +25,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use crate::error::DialError;
 use crate::http::Beat;
 use crate::load::CurrentLoad;
-use crate::metrics::{Metrics, Rejected};
+use crate::metrics::{Metrics, Rejected, Stage};
 use crate::observe::{Snapshot, Verb};
 use crate::offer::Reply;
 use crate::runner::{FromUser, TaskRunner};
@@ -120,7 +121,9 @@ impl Link {
         loop {
             self.beat.beat();
             if let Some(outcome) = self.settle().await {
-                return self.watched.report(outcome);
+                let report = self.watched.report(outcome);
+                self.runner.leave();
+                return report;
             }
             match self.happens(&mut beat).await {
                 Happened::Beat => self.measure(),
@@ -150,8 +153,9 @@ impl Link {
             biased;
             Some(control) = self.control.recv() => Happened::Control(control),
             Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
-            () = self.timers.next() => Happened::Due,
+            // Before the timers: an answer that is here already is not late.
             Some(event) = self.from_user.recv() => Happened::User(event),
+            () = self.timers.next() => Happened::Due,
             happened = connection => happened,
             _ = beat.tick() => Happened::Beat,
         }
@@ -176,11 +180,24 @@ impl Link {
     fn fire_due(&mut self) {
         // One at a time: what the core does about it may disarm the next.
         let Some(timer) = self.timers.pop_due(Instant::now()) else { return };
+        if timer == Timer::Pong && self.heard_meanwhile() {
+            return;
+        }
         if timer == Timer::Refresh {
+            self.keep.prune(&self.core);
             self.runner.refresh_load();
             self.measure();
         }
         self.core.handle(Input::Fired(timer));
+    }
+
+    /// Whether the connection shows life that was not read yet, as after this thread itself stood still.
+    fn heard_meanwhile(&mut self) -> bool {
+        let Connection::Open(socket) = &mut self.connection else { return false };
+        let Some(event) = socket.event().now_or_never() else { return false };
+        let alive = matches!(event, SocketEvent::Frame(_) | SocketEvent::Text | SocketEvent::Alive);
+        self.socket_did(event);
+        alive
     }
 
     /// Tells the core the load as it is now.
@@ -202,6 +219,10 @@ impl Link {
                 Input::Decided(job, last_call_proto::Decision::Fail)
             }
             FromUser::StopRequested(job) => Input::StopRequested(job),
+            FromUser::Started(after) => {
+                let stage = self.metrics.dispatch_seconds.of(Stage::AssignedToStarted);
+                return stage.observe(after.as_secs_f64());
+            }
             FromUser::Finishing(job) => Input::Finishing(job),
             FromUser::Ended(job, end) => Input::Ended(job, end),
         };
@@ -257,7 +278,9 @@ impl Link {
         let message = incoming.message();
         match incoming {
             wire::Incoming::Registered { worker_id, server_version } => {
-                self.watched.registered(worker_id, &server_version);
+                if self.core.link() == LinkState::Registering {
+                    self.watched.registered(worker_id, &server_version);
+                }
             }
             wire::Incoming::Offer(job) => {
                 self.metrics.offers.inc();

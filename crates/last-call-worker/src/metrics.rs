@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::observe::{DrainProgress, Snapshot};
+use crate::observe::Snapshot;
 
 mod label;
 
@@ -184,7 +184,7 @@ impl FromSnapshot {
         self.draining.set(matches!(snapshot.phase, Phase::Draining | Phase::Drained).into());
         self.wedged.set(snapshot.wedged.into());
         let drain = snapshot.drain.as_ref();
-        self.drain_jobs_remaining.set(drain.map_or(0, DrainProgress::jobs_remaining).into());
+        self.drain_jobs_remaining.set(drain.map_or(0, |_| snapshot.jobs_held()).into());
         self.drain_seconds_remaining.set(drain.map_or(0.0, |drain| drain.time_left(now).as_secs_f64()));
     }
 }

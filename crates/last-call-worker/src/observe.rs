@@ -43,12 +43,14 @@ pub(crate) struct DrainProgress {
     pub(crate) declined: u64,
 }
 
-impl DrainProgress {
-    /// Jobs that the drain still waits for.
-    pub(crate) fn jobs_remaining(&self) -> u32 {
-        self.jobs_at_start.saturating_sub(self.jobs_finished)
+impl Snapshot {
+    /// Jobs that a drain waits for.
+    pub(crate) fn jobs_held(&self) -> u32 {
+        self.active_jobs + self.accepted_jobs
     }
+}
 
+impl DrainProgress {
     /// What is left of the budget at `now`; a wall clock set back leaves the whole of it.
     pub(crate) fn time_left(&self, now: SystemTime) -> Duration {
         self.budget.saturating_sub(now.duration_since(self.started).unwrap_or_default())

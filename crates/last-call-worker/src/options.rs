@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The commands of a worker program. Flatten it into your own clap parser, and give it to
-/// [`crate::run_with`].
+/// The commands of a worker program. Flatten it into your own clap parser, parse that with
+/// [`crate::parse`], and give it to [`crate::run_with`].
 #[derive(Args, Clone, Debug)]
 pub struct Cli {
     #[command(subcommand)]
@@ -43,10 +43,16 @@ pub(crate) struct Program {
 const AFTER_HELP: &str = "\
 The API secret is read from LIVEKIT_API_SECRET or --api-secret-file; a flag would show it to every process.
 
+A flag wins over its variable, and that over the file of --config, where it has the flag's name:
+    drain-timeout = \"15m\"
+`start --print-config` shows what holds and why. `completions SHELL` and `man [COMMAND]` print a
+completion script and the manual.
+
 Exit codes: 0 drained, every job had its end; 1 did not start; 2 usage; 3 refused by the server;
 4 the drain budget ran out; 5 forced to leave; 70 a fault of the framework.";
 
-/// What a worker can be told. Every flag has a variable; the flag wins.
+/// What a worker can be told. Every flag has a variable, and is a key of the configuration file; the flag
+/// wins over the variable, and that over the file.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     #[command(flatten)]

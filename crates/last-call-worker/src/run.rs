@@ -3,8 +3,9 @@
 //! Owns the process: signals first, then threads, then user code. Refuses to start where it could not keep
 //! its promises.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::Outcome;
@@ -47,9 +48,10 @@ pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
 }
 
 fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode {
-    let controls = mpsc::unbounded_channel();
+    let (control, orders) = mpsc::unbounded_channel();
+    let controls = Controls { control, orders, serving: Arc::default() };
     // Before anything else that takes time: from here on no signal is lost.
-    let watched = crate::signal::watch(controls.0.clone());
+    let watched = crate::signal::watch(controls.control.clone(), controls.serving.clone());
     let cli = cli(given);
     let started = watched.map_err(|error| StartError::System { what: "signal handlers", error });
     match started.and_then(|()| program(cli.command, worker, controls)) {
@@ -65,14 +67,6 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
 fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
     if Handle::try_current().is_ok() {
         return Err(StartError::InsideRuntime);
-    }
-    if cfg!(panic = "abort") {
-        return Err(StartError::PanicAborts);
-    }
-    if !worker.has_entrypoint() {
-        return Err(StartError::Usage(
-            "the worker has no entrypoint; give it one by Worker::entrypoint".to_owned(),
-        ));
     }
     match command {
         Command::Start(options) => start(&options, Mode::Production, worker, controls),
@@ -166,7 +160,7 @@ fn log_panics() {
     }));
 }
 
-#[expect(clippy::print_stderr, reason = "a program that did not start has no log yet")]
 pub(crate) fn say(error: &StartError) {
-    eprintln!("error: {error}");
+    // A program that did not start has no log yet; nobody may be left to read this.
+    let _ = writeln!(io::stderr(), "error: {error}");
 }

@@ -3,9 +3,12 @@
 //! Owns the isolation of one job from another and the way back to the core. Refuses to decide when a job
 //! must stop.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use last_call_proto::{Decision, End, JobId};
@@ -13,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, Stopping, panic_text};
+use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
 use crate::offer::{JobRequest, Reply};
 use crate::program::Program;
 
@@ -29,6 +32,8 @@ pub(crate) enum FromUser {
     /// The request handler panicked; what it said.
     DecisionFailed(JobId, String),
     StopRequested(JobId),
+    /// An entrypoint starts, so long after its assignment.
+    Started(Duration),
     Finishing(JobId),
     Ended(JobId, End),
 }
@@ -50,6 +55,7 @@ pub(crate) struct TaskRunner {
     program: Arc<Program>,
     events: mpsc::UnboundedSender<FromUser>,
     state: Prewarmed,
+    load_asked: Arc<AtomicBool>,
     asked: HashMap<JobId, AbortHandle>,
     running: HashMap<JobId, Running>,
 }
@@ -87,7 +93,15 @@ impl TaskRunner {
         prewarmed: oneshot::Receiver<Option<State>>,
     ) -> Self {
         let state = Prewarmed::Waiting(prewarmed);
-        Self { user, program, events, state, asked: HashMap::new(), running: HashMap::new() }
+        Self {
+            user,
+            program,
+            events,
+            state,
+            load_asked: Arc::default(),
+            asked: HashMap::new(),
+            running: HashMap::new(),
+        }
     }
 
     /// Sends a heartbeat, refreshes the user's own load, and asks about an offer, in this order.
@@ -125,9 +139,14 @@ impl TaskRunner {
 
     /// Refreshes the user's own load, if there is a function for it.
     pub(crate) fn refresh_load(&self) {
-        if self.program.has_load() {
+        // One question is enough for code that does not answer.
+        if self.program.has_load() && !self.load_asked.swap(true, Ordering::Relaxed) {
             let (program, events) = (self.program.clone(), self.events.clone());
-            self.user.spawn(async move { report_load(&program, &events) });
+            let asked = self.load_asked.clone();
+            self.user.spawn(async move {
+                report_load(&program, &events);
+                asked.store(false, Ordering::Relaxed);
+            });
         }
     }
 
@@ -138,7 +157,12 @@ impl TaskRunner {
         let (cancel, cancelled) = oneshot::channel();
         let context = JobContext::new(info, given, seen, self.events.clone());
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
-        let whole = context.enter(run_job(program, context.clone(), cancelled, events, id));
+        let whole = context.enter(run_job(program, context.clone(), cancelled, events.clone(), id));
+        let assigned = Instant::now();
+        let whole = async move {
+            let _ = events.send(FromUser::Started(assigned.elapsed()));
+            whole.await;
+        };
         let task = self.user.spawn(whole).abort_handle();
         self.running.insert(job.clone(), Running { phase, cancel: Some(cancel), task, context });
     }
@@ -149,8 +173,14 @@ impl TaskRunner {
         }
     }
 
-    pub(crate) fn tell(&self, job: &JobId, stopping: Stopping) {
+    pub(crate) fn tell(&self, job: &JobId, reason: last_call_proto::StopReason, deadline: Instant) {
         if let Some(running) = self.running.get(job) {
+            let reason = match reason {
+                last_call_proto::StopReason::Terminated => StopReason::Terminated,
+                last_call_proto::StopReason::Requested => StopReason::Requested(running.context.requested()),
+                last_call_proto::StopReason::DrainDeadline => StopReason::DrainDeadline,
+            };
+            let stopping = Stopping { reason, deadline };
             running.phase.send_modify(|phase| phase.stopping = Some(stopping));
         }
     }
@@ -167,13 +197,27 @@ impl TaskRunner {
     pub(crate) fn kill(&mut self, job: &JobId) {
         if let Some(running) = self.running.remove(job) {
             running.task.abort();
-            running.context.tasks().abort();
+            running.context.tasks().close();
+            self.drop_there(running);
         }
     }
 
     /// The job's last report is out: forget it.
     pub(crate) fn release(&mut self, job: &JobId) {
-        self.running.remove(job);
+        if let Some(running) = self.running.remove(job) {
+            self.drop_there(running);
+        }
+    }
+
+    /// Gives up everything of the user's; its destructors run on the user's runtime.
+    pub(crate) fn leave(self) {
+        let Self { user, program, state, running, .. } = self;
+        user.spawn(async move { drop((program, state, running)) });
+    }
+
+    /// Drops what may hold the last reference to user data where user code runs, and not on the link.
+    fn drop_there(&self, running: Running) {
+        self.user.spawn(async move { drop(running) });
     }
 }
 
@@ -192,14 +236,15 @@ async fn run_job(
     events: mpsc::UnboundedSender<FromUser>,
     id: JobId,
 ) {
-    let end = run_entrypoint(&program, &job, cancelled).await;
+    // Its error's text and its destructors are user code too.
+    let end = AssertUnwindSafe(run_entrypoint(&program, &job, cancelled)).catch_unwind().await;
+    let mut end = end.unwrap_or_else(|panic| panicked(panic.as_ref()));
     let _ = events.send(FromUser::Finishing(id.clone()));
-    job.tasks().cancel().await;
-    let panicked = run_callbacks(&job).await;
-    let end = match (end, panicked) {
-        (End::Success, Some(text)) => End::Failed(format!("a shutdown callback panicked: {text}").into()),
-        (end, _) => end,
-    };
+    let task = job.tasks().cancel().await;
+    let callback = run_callbacks(&job).await.map(|text| format!("a shutdown callback panicked: {text}"));
+    if let (End::Success, Some(text)) = (&end, task.or(callback)) {
+        end = End::Failed(text.into());
+    }
     let _ = events.send(FromUser::Ended(id, end));
 }
 
@@ -212,9 +257,13 @@ async fn run_entrypoint(program: &Program, job: &JobContext, cancelled: oneshot:
         result = entrypoint => match result {
             Ok(Ok(())) => End::Success,
             Ok(Err(error)) => End::Failed(crate::error::whole_text(error.as_ref()).into()),
-            Err(panic) => End::Failed(format!("panicked: {}", panic_text(panic.as_ref())).into()),
+            Err(panic) => panicked(panic.as_ref()),
         },
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> End {
+    End::Failed(format!("panicked: {}", panic_text(panic)).into())
 }
 
 /// Runs all shutdown callbacks at once, and says what the first one to panic said.

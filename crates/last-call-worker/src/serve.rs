@@ -3,6 +3,7 @@
 //! Owns nothing but the worker's life. Refuses signals, logs and exits, which are the program's.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use last_call_proto::Outcome;
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use crate::error::StartError;
 use crate::link::Control;
 use crate::options::Options;
 use crate::program::Worker;
-use crate::start::{self, Finished};
+use crate::start::{self, Controls, Finished};
 
 impl Options {
     /// Options as the environment has them, and the file that `LAST_CALL_CONFIG` names: its keys, and its
@@ -41,14 +42,10 @@ impl Worker {
         options: Options,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<Outcome, StartError> {
-        if !self.has_entrypoint() {
-            return Err(StartError::Usage(
-                "the worker has no entrypoint; give it one by Worker::entrypoint".to_owned(),
-            ));
-        }
         let config = Config::new(&options, Mode::Production, &self.program.agent_name)?;
-        let controls = mpsc::unbounded_channel();
-        let forced = ForcedWhenDropped(controls.0.clone());
+        let (control, orders) = mpsc::unbounded_channel();
+        let controls = Controls { control, orders, serving: Arc::default() };
+        let forced = ForcedWhenDropped(controls.control.clone());
         let mut ended = Box::pin(start::serve(self, config, &Handle::current(), controls)?.ended());
         let finished = tokio::select! {
             finished = &mut ended => finished,

@@ -8,6 +8,8 @@
 //! blocked one survives `exec`, and because children of user code inherit it.
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -15,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
+use crate::exit::Exit;
 use crate::link::Control;
 
 /// Wrappers deliver one Ctrl-C twice (uvicorn#1069, uv#11009); a person is slower.
@@ -22,12 +25,17 @@ const ONE_KEYSTROKE: Duration = Duration::from_millis(300);
 
 /// Installs the handlers, empties this thread's mask, and starts the thread that waits. From here on no
 /// signal of these ends the process by itself.
-pub(crate) fn watch(control: mpsc::UnboundedSender<Control>) -> io::Result<()> {
+///
+/// Until `serving` is set there is no link to tell: then the process has nothing to drain, and leaves.
+pub(crate) fn watch(control: mpsc::UnboundedSender<Control>, serving: Arc<AtomicBool>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP])?;
     SigSet::empty().thread_set_mask()?;
     std::thread::Builder::new().name("last-call-signal".to_owned()).spawn(move || {
         let mut escalation = Escalation::new(io::stdin().is_terminal());
         for signal in signals.forever() {
+            if !serving.load(Ordering::Acquire) {
+                std::process::exit(Exit::Finished as i32);
+            }
             let now = Instant::now();
             // A link that is gone has left already.
             let _ = control.send(escalation.meaning(signal, now));

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Sink, StreamExt};
+use futures_util::{FutureExt, Sink, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -64,11 +64,14 @@ impl Socket {
         !self.writing
     }
 
-    /// Starts to write these frames, all in one write if the kernel takes them. [`SocketEvent::Written`]
-    /// follows.
-    pub(crate) fn send(&mut self, frames: impl IntoIterator<Item = Message>) {
+    /// Writes these frames, all in one write if the kernel takes them, and then is true. Otherwise
+    /// [`SocketEvent::Written`] follows when it has.
+    pub(crate) fn send(&mut self, frames: impl IntoIterator<Item = Message>) -> bool {
         self.outgoing.extend(frames);
-        self.writing = true;
+        // An error shows again with the next event.
+        let written = poll_fn(|cx| self.poll_write(cx)).now_or_never();
+        self.writing = !matches!(written, Some(Ok(())));
+        !self.writing
     }
 
     /// The next thing that happens. Cancel safe: nothing is lost when dropped.

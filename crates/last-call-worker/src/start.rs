@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
@@ -45,8 +46,25 @@ pub(crate) enum Finished {
     LinkDied,
 }
 
-/// The two ends of the channel on which everyone speaks to the link.
-pub(crate) type Controls = (mpsc::UnboundedSender<Control>, mpsc::UnboundedReceiver<Control>);
+/// How everyone speaks to the link.
+pub(crate) struct Controls {
+    pub(crate) control: mpsc::UnboundedSender<Control>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Control>,
+    /// Set once the link takes orders.
+    pub(crate) serving: Arc<AtomicBool>,
+}
+
+/// Refuses what could not keep its promises.
+fn check(worker: &Worker) -> Result<(), StartError> {
+    if cfg!(panic = "abort") {
+        return Err(StartError::PanicAborts);
+    }
+    if !worker.has_entrypoint() {
+        let advice = "the worker has no entrypoint; give it one by Worker::entrypoint";
+        return Err(StartError::Usage(advice.to_owned()));
+    }
+    Ok(())
+}
 
 /// A running worker.
 pub(crate) struct Started {
@@ -80,7 +98,8 @@ pub(crate) fn serve(
     user: &Handle,
     controls: Controls,
 ) -> Result<Started, StartError> {
-    let (control, orders) = controls;
+    check(&worker)?;
+    let Controls { control, orders, serving } = controls;
     let program = Arc::new(worker.program);
     let load = LoadSampler::new();
     let current = (!program.has_load()).then(|| load.current());
@@ -117,6 +136,7 @@ pub(crate) fn serve(
         registration,
         watched: Watched::new(server),
         orders,
+        serving,
         verbs: verbs_taken,
         load: current,
         metrics,
@@ -146,7 +166,8 @@ pub(crate) fn connect(
     user: &Handle,
     controls: Controls,
 ) -> Result<Started, StartError> {
-    let (control, orders) = controls;
+    check(&worker)?;
+    let Controls { control, orders, serving } = controls;
     let (finished, ended) = mpsc::unbounded_channel();
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
@@ -156,6 +177,7 @@ pub(crate) fn connect(
         registration: livekit::RegisterWorkerRequest::default(),
         watched: Watched::default(),
         orders,
+        serving,
         verbs: mpsc::unbounded_channel().1,
         load: None,
         metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
@@ -175,6 +197,7 @@ struct Parts {
     registration: livekit::RegisterWorkerRequest,
     watched: Watched,
     orders: mpsc::UnboundedReceiver<Control>,
+    serving: Arc<AtomicBool>,
     verbs: mpsc::UnboundedReceiver<crate::observe::Verb>,
     load: Option<Arc<crate::load::CurrentLoad>>,
     metrics: Arc<Metrics>,
@@ -196,7 +219,7 @@ fn prewarm(
     };
     // One task to the end: what prewarming started may already hold every thread.
     user.spawn(async move {
-        let failed = match AssertUnwindSafe(prewarm()).catch_unwind().await {
+        let failed = match AssertUnwindSafe(async { prewarm().await }).catch_unwind().await {
             Ok(Ok(state)) => {
                 let _ = warm.send(Some(state));
                 let _ = control.send(Control::Start);
@@ -238,6 +261,7 @@ fn start_link(
         connection: Connection::default(),
         timers: Timers::default(),
     };
+    parts.serving.store(true, Ordering::Release);
     thread("last-call-link", move || {
         let report = catch_unwind(AssertUnwindSafe(|| runtime.block_on(link.run())));
         if let Some(operations) = operations {

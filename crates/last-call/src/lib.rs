@@ -27,6 +27,6 @@ pub use last_call_worker::*;
 /// What nearly every agent names.
 pub mod prelude {
     pub use last_call_worker::{
-        Acceptance, Draining, Error, JobContext, JobRequest, JobType, Reply, Stopping, Worker,
+        Acceptance, Draining, Error, JobContext, JobRequest, JobType, Reply, StopReason, Stopping, Worker,
     };
 }

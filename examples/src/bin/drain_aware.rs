@@ -39,7 +39,7 @@ async fn answer(job: JobContext) -> Result<(), Error> {
             tracing::info!(deadline = ?draining.deadline, "wrapping up");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        stopping = job.stopping() => tracing::info!(reason = stopping.reason, "told to stop"),
+        stopping = job.stopping() => tracing::info!(reason = %stopping.reason, "told to stop"),
     }
     Ok(())
 }

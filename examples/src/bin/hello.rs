@@ -13,6 +13,6 @@ fn main() -> ExitCode {
 async fn answer(job: JobContext) -> Result<(), Error> {
     tracing::info!(room = job.room().name(), "hello");
     let stopping = job.stopping().await;
-    tracing::info!(reason = stopping.reason, "goodbye");
+    tracing::info!(reason = %stopping.reason, "goodbye");
     Ok(())
 }

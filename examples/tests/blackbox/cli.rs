@@ -11,7 +11,7 @@ use crate::rig::{KEY, SECRET, early_threads, probe};
 use crate::seen::Seen;
 
 /// Runs probe with nothing in its environment but these.
-fn bare(args: &[&str], env: &[(&str, &str)]) -> Output {
+pub(crate) fn bare(args: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_probe"));
     // The page is as wide as the terminal, and where there is none, as this variable says.
     command.args(args).env_clear().env("COLUMNS", "100").envs(env.iter().copied());
@@ -50,7 +50,7 @@ fn help_of_connect() {
 
 /// What a mistake says, once its exit code is right.
 #[track_caller]
-fn mistake(code: i32, args: &[&str], env: &[(&str, &str)]) -> String {
+pub(crate) fn mistake(code: i32, args: &[&str], env: &[(&str, &str)]) -> String {
     let output = bare(args, env);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");

@@ -5,6 +5,7 @@
 //! deadlines only keep it from waiting for ever.
 
 mod cli;
+mod config;
 mod drain;
 mod offers;
 mod page;

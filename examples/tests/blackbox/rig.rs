@@ -33,6 +33,7 @@ const FOREIGN: &[&str] = &[
     "https_proxy",
     "http_proxy",
     "no_proxy",
+    "LAST_CALL_CONFIG",
     "LIVEKIT_AGENT_NAME",
     "LIVEKIT_AGENT_NAME_OVERRIDE",
     "LIVEKIT_LOG_LEVEL",

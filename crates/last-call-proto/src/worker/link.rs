@@ -40,6 +40,8 @@ pub(super) struct State {
     attempt: u8,
     ever_registered: bool,
     leaving: bool,
+    /// The registration outlived a refresh.
+    lasted: bool,
     /// A ping left, and nothing came since.
     unheard: bool,
 }
@@ -115,6 +117,10 @@ impl Worker {
             return self.exit(Outcome::Refused);
         }
         self.let_go();
+        self.back_off();
+    }
+
+    fn back_off(&mut self) {
         self.arm(Timer::Redial);
         self.link.attempt = (self.link.attempt + 1).min(ATTEMPTS_COUNTED);
     }
@@ -134,6 +140,7 @@ impl Worker {
         }
         self.link.link = Link::Waiting;
         self.link.leaving = false;
+        self.link.lasted = false;
         self.link.unheard = false;
         self.outbox.disconnect();
         self.gone();
@@ -166,6 +173,7 @@ impl Worker {
         if self.link.link == Link::Registered {
             // A registration that lasts this long is no longer part of a row of failures.
             self.link.attempt = 0;
+            self.link.lasted = true;
             self.advertise();
             self.arm(Timer::Refresh);
         }
@@ -188,9 +196,15 @@ impl Worker {
         let waits = |state| matches!(state, JobState::Offered { .. } | JobState::Accepted);
         let written = self.outbox.is_empty() && !self.ending.in_flight();
         if self.link.leaving && written && self.jobs.select(waits).is_empty() {
+            let lasted = self.link.lasted;
             self.outputs.push_back(Output::HangUp);
             self.let_go();
-            self.dial();
+            if lasted {
+                self.dial();
+            } else {
+                // A server that sends everyone on at once must not be dialled in a loop.
+                self.back_off();
+            }
         }
     }
 }

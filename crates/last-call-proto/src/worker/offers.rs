@@ -131,11 +131,12 @@ impl Worker {
 
     pub(super) fn probe(&mut self) {
         let Some(probes) = &mut self.wedged else { return };
-        if probes.awaited {
+        if core::mem::replace(&mut probes.awaited, true) {
+            // One question is enough for code that does not answer.
             probes.answered_in_a_row = 0;
+        } else {
+            self.outputs.push_back(Output::Probe);
         }
-        probes.awaited = true;
-        self.outputs.push_back(Output::Probe);
         self.arm(Timer::Probe);
     }
 

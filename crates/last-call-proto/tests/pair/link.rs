@@ -65,12 +65,22 @@ fn reg_1_a_slot_that_fills_by_a_late_assignment_is_advertised() {
 #[test]
 fn reg_1_a_server_that_goes_away_is_left_for_another() {
     let mut pair = Pair::running(["A"]);
+    pair.pass(Duration::from_secs(3));
     pair.say(Input::Received(FromServer::GoAway));
     pair.drive();
     assert!(pair.did(&Output::HangUp));
     assert_eq!(pair.worker.link(), Link::Registered, "on a new connection");
     assert!(pair.would_be_drawn());
     assert_eq!(pair.worker.jobs().running(), 1);
+}
+
+#[test]
+fn reg_1_a_server_that_sends_everyone_on_at_once_is_not_dialled_in_a_loop() {
+    let mut pair = Pair::registered(Limits::default());
+    pair.say(Input::Received(FromServer::GoAway));
+    pair.say(Input::Flushed);
+    assert!(pair.did(&Output::HangUp));
+    assert_eq!((pair.worker.link(), pair.worker.attempt()), (Link::Waiting, 1));
 }
 
 #[test]

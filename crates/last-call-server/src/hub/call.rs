@@ -94,7 +94,10 @@ impl Hub {
             worker_id: worker,
             ..Default::default()
         });
-        Some(Down::Availability(livekit::AvailabilityRequest { job: Some(call.job.clone()), resuming: false }))
+        Some(Down::Availability(livekit::AvailabilityRequest {
+            job: Some(call.job.clone()),
+            resuming: false,
+        }))
     }
 
     /// Makes a participant of the answer under way, and the token by which it joins.
@@ -149,21 +152,19 @@ impl Hub {
                     self.calls.remove(&job);
                 }
             }
-            DispatcherEvent::Unserved(job) => self.lost(&job, |job, dispatch, room| What::Unserved {
-                job,
-                dispatch,
-                room,
-            }),
-            DispatcherEvent::Unanswered(job) => self.lost(&job, |job, dispatch, room| What::Unanswered {
-                job,
-                dispatch,
-                room,
-            }),
+            DispatcherEvent::Unserved(job) => {
+                self.lost(&job, |job, dispatch, room| What::Unserved { job, dispatch, room })
+            }
+            DispatcherEvent::Unanswered(job) => {
+                self.lost(&job, |job, dispatch, room| What::Unanswered { job, dispatch, room })
+            }
             DispatcherEvent::Reported(job, Report::Running) => {
                 let Some(call) = self.calls.get(&job) else { return };
                 self.outlets.tell(|| What::JobRunning { job: job.to_string(), worker: call.worker() });
             }
-            DispatcherEvent::Reported(job, Report::Success) => self.ended(&job, Left::ClientInitiated, true, ""),
+            DispatcherEvent::Reported(job, Report::Success) => {
+                self.ended(&job, Left::ClientInitiated, true, "")
+            }
             DispatcherEvent::Reported(job, Report::Failed(error)) => {
                 self.ended(&job, Left::ClientInitiated, false, &error);
             }

@@ -6,8 +6,8 @@ use last_call_proto::{DispatcherInput, JobId};
 use livekit::DisconnectReason as Left;
 use livekit_protocol as livekit;
 
-use super::call::{Call, Stage, nanos};
 use super::Hub;
+use super::call::{Call, Stage, nanos};
 use crate::event::What;
 use crate::id;
 use crate::twirp::Problem;

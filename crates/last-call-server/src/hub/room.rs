@@ -40,7 +40,10 @@ impl Hub {
     ///
     /// # Errors
     /// When the request makes no sense or there is no place for a room.
-    pub(crate) fn create_room(&mut self, request: livekit::CreateRoomRequest) -> Result<livekit::Room, Problem> {
+    pub(crate) fn create_room(
+        &mut self,
+        request: livekit::CreateRoomRequest,
+    ) -> Result<livekit::Room, Problem> {
         if let Some(room) = self.rooms.get(&request.name) {
             return Ok(room.info.clone());
         }
@@ -122,7 +125,8 @@ impl Hub {
 
     /// Ends a room. Jobs still being offered end as soon as they are taken.
     pub(super) fn finish_room(&mut self, name: &str) {
-        let Some(dispatches) = self.rooms.get_mut(name).map(|room| std::mem::take(&mut room.dispatches)) else {
+        let Some(dispatches) = self.rooms.get_mut(name).map(|room| std::mem::take(&mut room.dispatches))
+        else {
             return;
         };
         for id in dispatches {

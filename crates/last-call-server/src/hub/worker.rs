@@ -131,7 +131,8 @@ impl Hub {
     /// Moves a connection from the lobby to its group. One that is in a group already is refused there.
     fn register(&mut self, conn: ConnId, place: Place, request: livekit::RegisterWorkerRequest) {
         let refusal = wire::check_deployment(&request.deployment).err();
-        let unknown = livekit::JobType::try_from(request.r#type).is_err().then(|| "unknown job type".to_owned());
+        let unknown =
+            livekit::JobType::try_from(request.r#type).is_err().then(|| "unknown job type".to_owned());
         if let Some(reason) = refusal.or(unknown) {
             tracing::warn!(agent = request.agent_name, reason, "a registration is refused");
             self.forget(conn);
@@ -141,11 +142,8 @@ impl Hub {
             return self.feed(place, DispatcherInput::Received(conn, ToServer::Register));
         }
         let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let key = Key {
-            agent_name: request.agent_name,
-            deployment: request.deployment,
-            job_type: request.r#type,
-        };
+        let key =
+            Key { agent_name: request.agent_name, deployment: request.deployment, job_type: request.r#type };
         self.outlets.tell(|| What::WorkerRegistered {
             worker: connection.id.clone(),
             agent_name: key.agent_name.clone(),

@@ -29,7 +29,10 @@ pub(super) fn answer(shared: &Shared, path: &str, call: &Call) -> Result<Vec<u8>
     }
     .unwrap_or_else(|| {
         Err(if MEDIA.contains(&method) {
-            Problem::new(Code::Unimplemented, format!("{method} needs rooms with media, which this server lacks"))
+            Problem::new(
+                Code::Unimplemented,
+                format!("{method} needs rooms with media, which this server lacks"),
+            )
         } else {
             Problem::new(Code::BadRoute, format!("no handler for path {path:?}"))
         })

@@ -74,8 +74,20 @@ fn errors_have_the_same_status_and_code() {
             json("RoomService/NoSuchMethod", "{}", creator(), 404, "bad_route"),
             json("RoomService/DeleteRoom", r#"{"room": "nowhere"}"#, creator(), 404, "not_found"),
             json("RoomService/ListParticipants", r#"{"room": "nowhere"}"#, admin("nowhere"), 200, ""),
-            json("RoomService/GetParticipant", r#"{"room": "r", "identity": "x"}"#, admin("r"), 404, "not_found"),
-            json("RoomService/RemoveParticipant", r#"{"room": "r", "identity": "x"}"#, admin("r"), 404, "not_found"),
+            json(
+                "RoomService/GetParticipant",
+                r#"{"room": "r", "identity": "x"}"#,
+                admin("r"),
+                404,
+                "not_found",
+            ),
+            json(
+                "RoomService/RemoveParticipant",
+                r#"{"room": "r", "identity": "x"}"#,
+                admin("r"),
+                404,
+                "not_found",
+            ),
             json(create, r#"{"room": "r", "agent_name": "a"}"#, admin("r"), 200, ""),
             json(create, r#"{"room": "r", "agentName": "a"}"#, admin("r"), 200, ""),
             json(create, r#"{"room": "r"}"#, admin("another"), 401, "unauthenticated"),
@@ -90,7 +102,10 @@ fn errors_have_the_same_status_and_code() {
                 404,
                 "not_found",
             ),
-            Case { content: "text/plain", ..json("RoomService/ListRooms", "{}", creator(), 404, "bad_route") },
+            Case {
+                content: "text/plain",
+                ..json("RoomService/ListRooms", "{}", creator(), 404, "bad_route")
+            },
         ] {
             let said = post(&target, &case).await;
             let text = String::from_utf8_lossy(&case.body);

@@ -1,7 +1,7 @@
 //! What opens and ends a connection, and what comes with an assignment.
 
-use livekit_token::{TokenVerifier, VideoGrants};
 use last_call_testkit::proto;
+use livekit_token::{TokenVerifier, VideoGrants};
 use proto::server_message::Message as Down;
 use proto::worker_message::Message as Up;
 use proto::{JobStatus, WorkerStatus};
@@ -13,7 +13,8 @@ use crate::worker::{Manner, Worker, assignment, offer, open, register, status};
 #[test]
 fn without_the_grant_there_is_no_upgrade() {
     on_both(|target| async move {
-        for token in [target.token(VideoGrants { room_list: true, ..Default::default() }), "nonsense".into()] {
+        for token in [target.token(VideoGrants { room_list: true, ..Default::default() }), "nonsense".into()]
+        {
             let refused = open(&target, &token).await.err();
             let Some(Error::Http(response)) = refused else { panic!("{}: {refused:?}", target.name) };
             assert_eq!(response.status(), 401, "{}", target.name);
@@ -103,12 +104,7 @@ fn terminate_ends_the_dispatch_as_a_success() {
         let ends = Worker::start(&target, "a", Manner::Terminate).await;
         let dispatch = target.dispatch("room", "a");
         ends.wait(offer).await;
-        let job = loop {
-            if let Some(job) = target.jobs(&dispatch).pop() {
-                break job;
-            }
-            tokio::task::yield_now().await;
-        };
+        let job = target.listed(&dispatch);
         assert_eq!(job.state.expect("a state").status(), JobStatus::JsSuccess, "{}", target.name);
         assert!(ends.assignments().is_empty(), "{}", target.name);
     });
@@ -121,10 +117,8 @@ fn a_deleted_dispatch_ends_its_job() {
         let dispatch = target.dispatch("room", "a");
         let job = worker.wait(assignment).await.job.expect("a job");
         target.api(|api| api.delete_dispatch("room", &dispatch.id));
-        let ended = worker.wait(|down| match down {
-            Down::Termination(end) => Some(end.job_id.clone()),
-            _ => None,
-        });
+        let ended = worker
+            .wait(|down| if let Down::Termination(end) = down { Some(end.job_id.clone()) } else { None });
         assert_eq!(ended.await, job.id, "{}", target.name);
     });
 }

@@ -2,12 +2,15 @@
 
 use std::future::Future;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use last_call_server::{Config, Keys, Server};
 use last_call_testkit::{Api, LiveKit, proto, skip};
 use livekit_token::{AccessToken, VideoGrants};
 use tokio::sync::oneshot;
 use tokio::task::block_in_place;
+
+use crate::worker::PATIENCE;
 
 const KEY: &str = "devkey";
 const SECRET: &str = "secret-of-a-server-that-only-tests-know";
@@ -104,5 +107,16 @@ impl Target {
         let listed = self.api(|api| api.list_dispatch(&dispatch.room));
         let found = listed.into_iter().find(|listed| listed.id == dispatch.id).expect("it is listed");
         found.state.map(|state| state.jobs).unwrap_or_default()
+    }
+
+    /// The first job of a dispatch, as soon as it is listed: on livekit-server after up to 5 s.
+    pub(crate) fn listed(&self, dispatch: &proto::AgentDispatch) -> proto::Job {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(job) = self.jobs(dispatch).pop() {
+                return job;
+            }
+            assert!(Instant::now() < deadline, "{}: no job is listed in {PATIENCE:?}", self.name);
+        }
     }
 }

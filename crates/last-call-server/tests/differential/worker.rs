@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::target::Target;
 
 /// More than anything here takes on the busiest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a worker answers offers.
 #[derive(Clone, Copy, PartialEq)]
@@ -134,7 +134,8 @@ impl Worker {
     pub(crate) async fn caught_up(&self) {
         let stamp = fastrand::i64(1..);
         self.send([Up::Ping(proto::WorkerPing { timestamp: stamp })]);
-        self.wait(|down| matches!(down, Down::Pong(pong) if pong.last_timestamp == stamp).then_some(())).await;
+        self.wait(|down| matches!(down, Down::Pong(pong) if pong.last_timestamp == stamp).then_some(()))
+            .await;
     }
 
     /// Waits for the first message, from the start, of which `find` makes something.

@@ -102,7 +102,7 @@ async fn the_status_page() {
     assert!(drain["started"].as_f64().is_some_and(|at| at > 1e9), "{drain}");
     assert_eq!((&drain["budget"], &drain["time_left"]), (&900.0.into(), &0.0.into()));
     assert_eq!((&drain["jobs_at_start"], &drain["jobs_finished"]), (&4.into(), &1.into()));
-    assert_eq!((&drain["jobs_remaining"], &drain["declined"]), (&3.into(), &29.into()));
+    assert_eq!(drain["declined"], 29);
 }
 
 #[tokio::test(start_paused = true)]

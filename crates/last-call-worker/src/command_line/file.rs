@@ -26,7 +26,7 @@ pub(super) struct File {
     values: BTreeMap<(Vec<String>, String), Value>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Value {
     text: String,
     line: usize,
@@ -36,9 +36,9 @@ impl File {
     /// Reads the file for the options of `command`.
     pub(super) fn read(path: &Path, command: &Command) -> Result<Self, StartError> {
         let read = bytes(path).map_err(|error| StartError::ConfigFile { path: path.to_owned(), error })?;
-        let usage = |text: &str| StartError::Usage(format!("{}: {text}", path.display()));
         if read.len() as u64 > LARGEST {
-            return Err(usage("a configuration file has at most 1 MiB"));
+            let path = path.display();
+            return Err(StartError::Usage(format!("{path}: a configuration file has at most 1 MiB")));
         }
         let text = std::str::from_utf8(&read).map_err(|error| {
             let line = line(&read, error.valid_up_to());
@@ -204,20 +204,20 @@ fn value(argument: &Arg, key: &Key<'_>) -> Result<String, String> {
         return Ok(text);
     }
     // Alone on a command line, so that no other option's mistake is found.
-    let alone = Arg::new("value")
+    let option = Arg::new("value")
         .long(key.name.clone())
         .ignore_case(argument.is_ignore_case_set())
         .value_parser(argument.get_value_parser().clone())
         .value_names(argument.get_value_names().unwrap_or_default().to_vec());
-    let line = Command::new("").no_binary_name(true).disable_help_flag(true).arg(alone);
-    match line.try_get_matches_from([format!("--{}={text}", key.name)]) {
+    let alone = Command::new("").no_binary_name(true).disable_help_flag(true).arg(option);
+    match alone.try_get_matches_from([format!("--{}={text}", key.name)]) {
         Ok(_) => Ok(text),
         Err(error) => Err(error.to_string().trim_start_matches("error: ").trim_end().to_owned()),
     }
 }
 
 /// Every key that may stand here.
-fn keys(command: &Command) -> Vec<&str> {
+pub(super) fn keys(command: &Command) -> Vec<&str> {
     let below = command.get_subcommands().flat_map(keys);
     command.get_arguments().filter_map(key).chain(below).collect()
 }

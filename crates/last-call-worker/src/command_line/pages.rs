@@ -23,9 +23,11 @@ pub(super) enum Page {
 /// `command`, with these two.
 pub(super) fn add(command: Command) -> Command {
     let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
-    Page::augment_subcommands(command).mut_subcommand("man", |man| {
+    let pages = Page::augment_subcommands(Command::new("")).mut_subcommand("man", |man| {
         man.mut_arg("command", |argument| argument.value_parser(PossibleValuesParser::new(names)))
-    })
+    });
+    // One by one: the derived code would give the program this type's description.
+    command.subcommands(pages.get_subcommands().cloned())
 }
 
 /// Whether this is the name of one of them.

@@ -20,7 +20,7 @@ pub(super) fn text(command: &Command, matches: &ArgMatches, file: &File, program
         let options = command.get_arguments().filter_map(|argument| Some((argument, key(argument)?)));
         for (argument, key) in options {
             let origin = origin(argument, matches, file, &names);
-            lines.push(format!("{}  # {origin}\n", setting(argument, key, matches)));
+            lines.push(format!("{}{origin}\n", setting(argument, key, matches)));
             if argument.get_id() == "api_secret_file" {
                 lines.push(format!("# api secret: {}\n", secret(matches)));
             }
@@ -34,15 +34,16 @@ pub(super) fn text(command: &Command, matches: &ArgMatches, file: &File, program
 }
 
 fn origin(argument: &Arg, matches: &ArgMatches, file: &File, names: &[String]) -> String {
-    match matches.value_source(argument.get_id().as_str()) {
-        Some(ValueSource::CommandLine) => "flag".to_owned(),
+    let id = argument.get_id().as_str();
+    match matches.value_source(id) {
+        None => String::new(),
+        Some(ValueSource::CommandLine) => "  # flag".to_owned(),
         Some(ValueSource::EnvVariable) => {
-            let variable = argument.get_env().unwrap_or_default();
-            format!("env {}", variable.display())
+            format!("  # env {}", argument.get_env().unwrap_or_default().display())
         }
-        _ => match file.line(names, argument.get_id().as_str()) {
-            Some(line) => format!("file {}:{line}", one_line(&file.path.display().to_string())),
-            None => "default".to_owned(),
+        Some(_) => match file.line(names, id) {
+            Some(line) => format!("  # file {}:{line}", one_line(&file.path.display().to_string())),
+            None => "  # default".to_owned(),
         },
     }
 }

@@ -5,17 +5,23 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// A job's tasks.
-#[derive(Default)]
 pub(crate) struct Tasks {
-    set: Mutex<JoinSet<()>>,
+    /// `None` once the job takes no more.
+    set: Mutex<Option<JoinSet<()>>>,
     failure: Arc<Failure>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self { set: Mutex::new(Some(JoinSet::new())), failure: Arc::default() }
+    }
 }
 
 #[derive(Default)]
@@ -34,9 +40,11 @@ impl Tasks {
                 failure.told.notify_one();
             }
         };
-        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
-        while set.try_join_next().is_some() {}
-        set.spawn(guarded);
+        let mut set = self.lock();
+        if let Some(set) = set.as_mut() {
+            while set.try_join_next().is_some() {}
+            set.spawn(guarded);
+        }
     }
 
     /// Waits for the first panic of a task, and says what it said. For ever if there is none. Cancel safe.
@@ -50,15 +58,25 @@ impl Tasks {
         }
     }
 
-    /// Cancels every task and does not wait.
-    pub(crate) fn abort(&self) {
-        self.set.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    /// Cancels every task, takes no more, and does not wait.
+    pub(crate) fn close(&self) {
+        if let Some(mut set) = self.lock().take() {
+            set.abort_all();
+        }
     }
 
-    /// Cancels every task and waits until each is gone.
-    pub(crate) async fn cancel(&self) {
-        let mut set = std::mem::take(&mut *self.set.lock().unwrap_or_else(PoisonError::into_inner));
-        set.shutdown().await;
+    /// Cancels every task, takes no more, and waits until each is gone; what the first to panic said, if
+    /// [`Self::failure`] did not say it.
+    pub(crate) async fn cancel(&self) -> Option<String> {
+        let set = self.lock().take();
+        if let Some(mut set) = set {
+            set.shutdown().await;
+        }
+        self.failure.text.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<JoinSet<()>>> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

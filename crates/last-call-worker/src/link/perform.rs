@@ -10,7 +10,8 @@ use last_call_proto::{
 use tokio::time::Instant;
 
 use super::{Connection, Link, Source, solo};
-use crate::job::{Draining, Stopping};
+use crate::error::DialError;
+use crate::job::Draining;
 use crate::metrics::Stage;
 use crate::wire;
 
@@ -22,6 +23,8 @@ impl Link {
     /// to leave when it is time.
     pub(super) async fn settle(&mut self) -> Option<Outcome> {
         loop {
+            // Frames first: nothing that is logged or done may stand before them.
+            let written = self.transmit();
             if let Some(outcome) = self.perform_all() {
                 self.watched.publish(&self.core, &self.snapshot);
                 if let Connection::Open(socket) = std::mem::take(&mut self.connection) {
@@ -29,9 +32,12 @@ impl Link {
                 }
                 return Some(outcome);
             }
-            if self.solo_is_over() {
+            if written {
+                self.watched.written(&self.metrics);
+                self.core.handle(Input::Flushed);
+            } else if self.solo_is_over() {
                 self.core.handle(Input::Drain);
-            } else if !self.transmit() {
+            } else if !self.hear_of_solo() {
                 self.watched.publish(&self.core, &self.snapshot);
                 return None;
             }
@@ -44,21 +50,19 @@ impl Link {
         matches!(self.source, Source::Solo(_)) && begun && self.core.jobs().running() == 0
     }
 
-    /// Hands the next batch to the socket if it takes one. True if that itself was an input to the core.
+    /// A job without a server is heard by no one. False if there was nothing to hear.
+    fn hear_of_solo(&mut self) -> bool {
+        matches!(self.source, Source::Solo(_)) && solo::hear(&mut self.core)
+    }
+
+    /// Hands the next batch to the socket if it takes one. True if the kernel has all of it.
     fn transmit(&mut self) -> bool {
-        if matches!(self.source, Source::Solo(_)) {
-            return solo::hear(&mut self.core);
-        }
         let Self { core, connection, registration, keep, watched, .. } = self;
-        if let Connection::Open(socket) = connection
-            && socket.is_idle()
-            && let Some(frames) = core.poll_transmit()
-        {
-            watched.writing(&frames);
-            let encode = |frame| wire::encode(frame, registration, |job| keep.acceptance(job));
-            socket.send(frames.into_iter().map(encode));
-        }
-        false
+        let Connection::Open(socket) = connection else { return false };
+        let Some(frames) = socket.is_idle().then(|| core.poll_transmit()).flatten() else { return false };
+        watched.writing(&frames);
+        let encode = |frame| wire::encode(frame, registration, |job| keep.acceptance(job));
+        socket.send(frames.into_iter().map(encode))
     }
 
     pub(super) fn perform_all(&mut self) -> Option<Outcome> {
@@ -74,10 +78,13 @@ impl Link {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Dial => self.open(),
-            Output::HangUp => {
-                self.watched.lost("it showed no life");
-                self.connection = Connection::None;
-            }
+            Output::HangUp => match std::mem::take(&mut self.connection) {
+                Connection::None => {}
+                Connection::Opening(_) => {
+                    self.watched.dial_failed(&DialError::TimedOut(self.policy.dial_within))
+                }
+                Connection::Open(_) => self.watched.hung_up(),
+            },
             Output::Arm(timer) => {
                 let wait = self.policy.wait(&timer, self.core.attempt(), fastrand::u32(..));
                 self.timers.arm(timer, Instant::now() + wait);
@@ -88,11 +95,7 @@ impl Link {
             Output::Probe => self.runner.probe(),
             Output::Launch(job) => self.launch(&job),
             Output::Notify(job) => self.runner.notify(&job, Draining { deadline: self.drain_deadline() }),
-            Output::Tell(job, reason) => {
-                let stopping =
-                    Stopping { reason: in_words(reason).to_owned(), deadline: self.stop_deadline(reason) };
-                self.runner.tell(&job, stopping);
-            }
+            Output::Tell(job, reason) => self.runner.tell(&job, reason, self.stop_deadline(reason)),
             Output::Cancel(job) => self.runner.cancel(&job),
             Output::Kill(job) => self.runner.kill(&job),
             Output::Release(job) => self.runner.release(&job),
@@ -163,20 +166,18 @@ impl Link {
         self.timers.at(&Timer::DrainTell).map_or_else(StdInstant::now, Instant::into_std)
     }
 
-    /// When a job that is told to stop now is cancelled.
+    /// When a job that is told to stop now is cancelled: by its own grace, or by the drain if that is first.
     fn stop_deadline(&self, reason: StopReason) -> StdInstant {
-        let grace = match reason {
-            StopReason::DrainDeadline => self.policy.drain.cancel_after,
-            StopReason::Terminated | StopReason::Requested => self.policy.cancel_after,
+        let now = Instant::now();
+        let drain = match (self.timers.at(&Timer::DrainTell), self.timers.at(&Timer::DrainCancel)) {
+            (_, Some(cancel)) => Some(cancel),
+            (Some(tell), None) => Some(tell + self.policy.drain.cancel_after),
+            (None, None) => None,
         };
-        (Instant::now() + grace).into_std()
-    }
-}
-
-fn in_words(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Terminated => "the server ended the job",
-        StopReason::Requested => Stopping::REQUESTED,
-        StopReason::DrainDeadline => "the drain deadline has come",
+        let own = match reason {
+            StopReason::DrainDeadline => drain.unwrap_or(now + self.policy.drain.cancel_after),
+            StopReason::Terminated | StopReason::Requested => now + self.policy.cancel_after,
+        };
+        drain.map_or(own, |drain| drain.min(own)).into_std()
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Watched {
     server: String,
     registrations: u64,
     failures: u32,
+    /// The server said `GoAway` on this connection.
+    leaving: bool,
     /// When the drain was asked for, until `WS_FULL` is written for it.
     drain_asked: Option<Instant>,
     full_in_flight: bool,
@@ -86,6 +88,13 @@ impl Watched {
         }
     }
 
+    /// This side ended the connection: because the server asked for it, or did not answer.
+    pub(super) fn hung_up(&mut self) {
+        if !std::mem::take(&mut self.leaving) {
+            self.lost("it showed no life");
+        }
+    }
+
     pub(super) fn lost(&mut self, reason: &str) {
         tracing::warn!(server = self.server, reason, "connection lost");
     }
@@ -108,7 +117,10 @@ impl Watched {
                     metrics.reconnects.inc();
                 }
             }
-            Event::GoAway => tracing::info!("the server asked to be left: registering anew"),
+            Event::GoAway => {
+                self.leaving = true;
+                tracing::info!("the server asked to be left: registering anew");
+            }
             Event::Accepted(job) => {
                 metrics.accepted.inc();
                 tracing::info!(job_id = %job, "offer accepted");
@@ -139,7 +151,8 @@ impl Watched {
             ),
             Event::Recovered => tracing::info!("user code runs again; taking jobs"),
             Event::OutOfOrder => self.rejected(Rejected::OutOfOrder, metrics),
-            Event::Disconnected | Event::Garbage => {}
+            Event::Disconnected => self.leaving = false,
+            Event::Garbage => {}
         }
     }
 

@@ -73,8 +73,6 @@ label_values! {
         Success = "success",
         /// The entrypoint failed or panicked, or its process died.
         Failed = "failed",
-        /// The drain's deadline cut it off.
-        Cut = "cut",
     }
 }
 

@@ -6,6 +6,7 @@ use super::label::LabelValue;
 use std::time::Duration;
 
 use super::*;
+use crate::observe::DrainProgress;
 
 fn page(metrics: &Metrics, snapshot: &Snapshot) -> Vec<String> {
     metrics.encode(snapshot).lines().map(str::to_owned).collect()
@@ -41,7 +42,7 @@ fn every_series_exists_from_the_start() {
     for reason in DeclineReason::ALL {
         has(&page, &format!("last_call_offers_declined_total{{reason=\"{}\"}} 0", reason.text()));
     }
-    for outcome in ["success", "failed", "cut"] {
+    for outcome in ["success", "failed"] {
         has(&page, &format!("last_call_jobs_total{{outcome=\"{outcome}\"}} 0"));
     }
     for reason in ["undecodable", "text", "oversized", "unknown", "out_of_order"] {
@@ -76,12 +77,12 @@ fn keeps_the_names_of_the_python_sdk() {
 fn counts_by_label() {
     let metrics = Metrics::new("1");
     metrics.declined.of(DeclineReason::Wedged).inc();
-    metrics.jobs.of(Outcome::Cut).inc_by(2);
+    metrics.jobs.of(Outcome::Failed).inc_by(2);
     metrics.frames_rejected.of(Rejected::OutOfOrder).inc();
     metrics.dispatch_seconds.of(Stage::AssignedToStarted).observe(2.5);
     let page = page(&metrics, &Snapshot::default());
     has(&page, "last_call_offers_declined_total{reason=\"wedged\"} 1");
-    has(&page, "last_call_jobs_total{outcome=\"cut\"} 2");
+    has(&page, "last_call_jobs_total{outcome=\"failed\"} 2");
     has(&page, "last_call_frames_rejected_total{reason=\"out_of_order\"} 1");
     has(&page, "last_call_dispatch_latency_seconds_bucket{le=\"2.0\",stage=\"assigned_to_started\"} 0");
     has(&page, "last_call_dispatch_latency_seconds_bucket{le=\"3.0\",stage=\"assigned_to_started\"} 1");
@@ -98,7 +99,13 @@ fn a_drain_shows_what_is_left() {
         jobs_finished: 2,
         declined: 9,
     };
-    let mut snapshot = Snapshot { phase: Phase::Draining, drain: Some(drain), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        phase: Phase::Draining,
+        active_jobs: 2,
+        accepted_jobs: 1,
+        drain: Some(drain),
+        ..Snapshot::default()
+    };
     metrics.from_snapshot.set(&snapshot, now);
     assert_eq!(metrics.from_snapshot.drain_seconds_remaining.get(), 60.0);
     let text = page(&metrics, &snapshot);

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self};
+use tower_service::Service;
 use url::{Host, Url};
 
 use super::proxy::Proxies;
@@ -21,6 +24,9 @@ use crate::error::{DialError, UrlError};
 /// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// For all addresses of a host together, so that TLS and the upgrade have time within the core's own limit.
+const CONNECT_WITHIN: Duration = Duration::from_secs(6);
+
 /// Where the server is: a checked `ws`, `wss`, `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint(Url);
@@ -29,7 +35,7 @@ impl Endpoint {
     /// Checks a LiveKit URL. Plain `ws://` is for loopback only, unless `insecure`: the token that goes
     /// over it opens every room.
     pub(crate) fn parse(text: &str, insecure: bool) -> Result<Self, UrlError> {
-        let shown = text.split(['?', '#']).next().unwrap_or_default().to_owned();
+        let shown = shown(text);
         let mut url = Url::parse(text).map_err(|error| UrlError::Malformed { url: shown.clone(), error })?;
         let scheme = match url.scheme() {
             "ws" | "http" => "ws",
@@ -87,6 +93,16 @@ impl Endpoint {
         let path = format!("{}/agent", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url.as_str().parse().map_err(|_| DialError::Uri)
+    }
+}
+
+/// A URL that may make no sense, without what may be secret in it: its query, and a user with a password.
+fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    match (text.split_once("://"), text.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        (None, Some((_, host))) => host.to_owned(),
+        (_, None) => text.to_owned(),
     }
 }
 
@@ -157,14 +173,20 @@ fn answered(status: StatusCode, body: Option<&[u8]>) -> DialError {
     }
 }
 
-/// A TCP connection to the first of the host's addresses that takes one.
+/// A TCP connection to the host: IPv6 and IPv4 race (RFC 8305), and of several addresses of a kind each has
+/// its share of the time, so that a dead one costs no more than that.
 pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let failed = |error| DialError::Tcp { host: host.to_owned(), port, error };
-    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
-    tcp.set_nodelay(true).map_err(failed)?;
+    let literal = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let uri: Uri = format!("http://{literal}:{port}").parse().map_err(|_| DialError::Uri)?;
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_WITHIN));
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT)).map_err(failed)?;
-    Ok(tcp)
+    connector.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    let failed =
+        |error| DialError::Tcp { host: host.to_owned(), port, error: crate::error::whole_text(&error) };
+    connector.call(uri).await.map(TokioIo::into_inner).map_err(failed)
 }
 
 #[cfg(test)]
@@ -193,7 +215,9 @@ mod tests {
         assert!(refused("ws://livekit.example").contains("--insecure-ws"));
         assert!(refused("wss://key:sesame@livekit.example").contains("LIVEKIT_API_KEY"));
         assert!(!refused("wss://key:sesame@livekit.example").contains("sesame"));
-        assert!(!refused("ws://livekit.example/?token=sesame").contains("sesame"));
+        for url in ["ws://livekit.example/?token=sesame", "ftp://key:sesame@a", "wss://key:sesame@a:99999"] {
+            assert!(!refused(url).contains("sesame"), "{url}");
+        }
         assert!(Endpoint::parse("ws://livekit.example", true).is_ok());
     }
 

@@ -44,10 +44,10 @@ impl Proxy {
         }
         let proxy_host = proxy.host().unwrap_or_default().trim_matches(['[', ']']);
         let mut tcp = connect(proxy_host, proxy.port_u16().unwrap_or(80)).await?;
-        let failed = |error| DialError::Tcp {
+        let failed = |error: std::io::Error| DialError::Tcp {
             host: proxy_host.to_owned(),
             port: proxy.port_u16().unwrap_or(80),
-            error,
+            error: error.to_string(),
         };
         tcp.write_all(&self.request(host, port)).await.map_err(failed)?;
         let mut answer = Vec::new();

@@ -17,11 +17,17 @@ use crate::error::DialError;
 pub(super) struct Config(Arc<ClientConfig>);
 
 impl Config {
-    /// Reads the system's roots; `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them.
+    /// Reads the system's roots; `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them, and nothing replaces
+    /// those.
     pub(super) fn new() -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "trusted roots not read");
+        }
+        roots.add_parsable_certificates(found.certs);
+        let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
+        if roots.is_empty() && !chosen {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

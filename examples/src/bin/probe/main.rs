@@ -83,7 +83,7 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     tokio::select! {
         () = work(&orders) => {}
         stopping = job.stopping(), if !orders.ignore_cancel => {
-            tracing::info!(reason = stopping.reason, "told to stop");
+            tracing::info!(reason = %stopping.reason, "told to stop");
             return Ok(());
         }
     }

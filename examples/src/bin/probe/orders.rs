@@ -150,7 +150,7 @@ pub(crate) fn command_line(settings: &Settings, run: impl FnOnce(Cli) -> ExitCod
             if has { command.mut_arg(option, |argument| argument.default_value(default)) } else { command }
         });
     }
-    match Probe::from_arg_matches(&command.get_matches()) {
+    match Probe::from_arg_matches(&last_call::matches(command)) {
         Ok(probe) => run(probe.cli),
         Err(error) => error.exit(),
     }

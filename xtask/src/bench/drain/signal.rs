@@ -3,10 +3,9 @@
 //! Owns the scenes in which the signal meets a worker. Refuses to subtract anything: the clock starts before kill(2) and stops when the
 //! stub, on the same busy machine, has read the frame.
 
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use last_call_testkit::{Histogram, Signal, Spinners, Stub};
 
 use crate::bench::report::{Promise, Report};
@@ -90,21 +89,16 @@ pub(super) fn epochs(subject: &Subject, scene: Scene, count: usize) -> Result<Ve
     epochs
 }
 
-/// How long a thread waits for a core meanwhile. A signal's way to WS_FULL at the stub is several such waits in a row, the last of which is
-/// the stub's own.
+/// How long a thread that the clock wakes waits for a core meanwhile. A signal's way to WS_FULL at the stub is several such waits in a row,
+/// the last of which is the stub's own.
 fn wake_ups(count: usize) -> Result<Histogram> {
-    let spinners = Spinners::all_cores()?;
-    let (send, received) = mpsc::channel::<Instant>();
-    let woken = std::thread::spawn(move || received.iter().map(|sent| sent.elapsed()).collect());
-    for turn in 0..count {
-        rest(Duration::from_millis(10 + turn as u64 % 16));
-        // The other thread listens until this end is dropped.
-        let _ = send.send(Instant::now());
-    }
-    drop(send);
-    let woken = woken.join().map_err(|_| anyhow!("the yardstick's thread panicked"));
-    drop(spinners);
-    woken
+    let _spinners = Spinners::all_cores()?;
+    let late = (0..count).map(|turn| {
+        let due = Instant::now() + Duration::from_millis(60 + 13 * (turn as u64 % 16));
+        rest(due.saturating_duration_since(Instant::now()));
+        due.elapsed()
+    });
+    Ok(late.collect())
 }
 
 pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Result<()> {
@@ -112,7 +106,7 @@ pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Res
         report.section(&format!("signal, {}", scene.what));
         let epochs = epochs(probe, scene, count)?;
         if scene.busy_cores {
-            let what = "one thread wakes another, all cores busy";
+            let what = "a thread wakes up, all cores busy";
             report.times("yardstick, no worker", what, wake_ups(count)?, Promise::NONE);
         }
         let to_full = epochs.iter().filter_map(|epoch| epoch.to_full).collect();
