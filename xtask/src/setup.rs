@@ -4,6 +4,7 @@
 //! anything system-wide unasked.
 
 mod deny;
+mod node;
 mod python;
 mod server;
 mod system;
@@ -23,6 +24,8 @@ pub(crate) struct Ready {
     pub(crate) server: PathBuf,
     /// The interpreter of an environment with LiveKit's Python packages.
     pub(crate) python: PathBuf,
+    /// The `node_modules` with LiveKit's Node packages.
+    pub(crate) node: PathBuf,
 }
 
 /// Checks the system's tools, installing the missing ones where `install` says so, then fetches the
@@ -35,7 +38,8 @@ pub(crate) fn run(install: bool) -> Result<Ready> {
     system::check(install)?;
     let cache = Cache::open()?;
     let _claim = cache.lock()?;
-    let ready = Ready { server: server::fetch(&cache)?, python: python::fetch(&cache)? };
+    let ready =
+        Ready { server: server::fetch(&cache)?, python: python::fetch(&cache)?, node: node::fetch(&cache)? };
     say::progress("    setup: complete");
     Ok(ready)
 }

@@ -19,7 +19,11 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let mut tests = step::cargo("test");
     tests.args(["--workspace", "--no-fail-fast", "--"]).args(filters);
     // A developer who names a server or an interpreter means it.
-    for (name, path) in [("LAST_CALL_LIVEKIT_SERVER", ready.server), ("LAST_CALL_PYTHON", ready.python)] {
+    for (name, path) in [
+        ("LAST_CALL_LIVEKIT_SERVER", ready.server),
+        ("LAST_CALL_PYTHON", ready.python),
+        ("LAST_CALL_NODE_MODULES", ready.node),
+    ] {
         if env::var_os(name).is_none() {
             tests.env(name, path);
         }

@@ -65,9 +65,9 @@ const EVERYWHERE: &[Need] = &[
     },
     Need {
         name: "node",
-        reason: "compare with the Node SDK (optional, with npm)",
+        reason: "drive LiveKit's Node package (with npm)",
         probe: || on_path("npm").and_then(|_npm| version("node", &["--version"], 0)),
-        packages: None,
+        packages: Some(["nodejs npm", "nodejs npm", "node"]),
     },
 ];
 

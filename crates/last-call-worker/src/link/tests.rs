@@ -443,3 +443,63 @@ async fn drain_5_a_job_without_a_server_runs_its_hour_and_ends_the_program() {
     assert_eq!((report.outcome, report.succeeded), (Outcome::Finished, 1));
     assert_eq!(started.elapsed().as_secs(), 3600);
 }
+
+/// A value whose destructor panics, unless a panic is under way already.
+struct Grudge;
+
+impl Drop for Grudge {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_3_a_destructor_that_panics_is_the_jobs_failure_and_no_hang() {
+    let mut rig = Rig::new(worker(|job| async move {
+        let _grudge = Grudge;
+        job.spawn(async { panic!("boom") });
+        pending().await
+    }));
+    let mut conn = rig.registered().await;
+    conn.run("AJ_1").await;
+    let (_, status, error) = conn.report().await;
+    assert_eq!((status, error.as_str()), (livekit::JobStatus::JsFailed, "panicked: dropped"));
+    rig.drain();
+    tokio::spawn(async move { while conn.next_or_end().await.is_some() {} });
+    assert_eq!(rig.outcome().await, Outcome::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_3_asking_to_stop_a_thousand_times_asks_once() {
+    let mut rig = Rig::new(worker(|job| async move {
+        for n in 0..1000 {
+            job.shutdown(format!("reason {n}"));
+        }
+        Err(job.stopping().await.reason.to_string().into())
+    }));
+    let mut conn = rig.registered().await;
+    conn.run("AJ_1").await;
+    assert_eq!(conn.report().await.2, "reason 0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_3_nothing_is_started_once_the_entrypoint_is_over() {
+    let (log, mut seen) = mpsc::unbounded_channel();
+    let mut rig = Rig::new(worker(move |job| {
+        let log = log.clone();
+        async move {
+            let later = job.clone();
+            job.add_shutdown_callback(move |_| async move {
+                later.spawn(async move {
+                    let _ = log.send("started");
+                });
+            });
+            Ok(())
+        }
+    }));
+    let mut conn = rig.registered().await;
+    conn.run("AJ_1").await;
+    assert_eq!(conn.report().await.1, livekit::JobStatus::JsSuccess);
+    conn.idle_for(Duration::from_secs(1)).await;
+    assert!(seen.try_recv().is_err());
+}
