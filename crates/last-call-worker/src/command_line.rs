@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use clap::builder::{OsStr, Resettable};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 
 use self::file::File;
@@ -111,7 +112,7 @@ impl Instead {
 }
 
 fn read(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Instead> {
-    let plain = pages::add(command.args(file_options()));
+    let plain = without_empty_variables(pages::add(command.args(file_options())));
     // A mistake that is not the file's to mend is found again below, where the page of usage is whole.
     let lenient = plain.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
     let page_wanted = lenient.subcommand_name().is_some_and(pages::is_one);
@@ -128,6 +129,19 @@ fn read(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Instea
         return Err(Instead::Print(show::text(&plain, &matches, &file, &program).into_bytes()));
     }
     Ok(matches)
+}
+
+/// A variable that is there but empty, as templates leave them, says nothing.
+fn without_empty_variables(command: Command) -> Command {
+    let says_nothing =
+        |argument: &Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(
+            |argument| {
+                if says_nothing(&argument) { argument.env(Resettable::<OsStr>::Reset) } else { argument }
+            },
+        )
+        .mut_subcommands(without_empty_variables)
 }
 
 /// The name under which a file sets this argument, if it may.

@@ -8,6 +8,7 @@
 //! | `last-call-signal` | waits for signals, tells the link | never |
 //! | `last-call-link` | the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
+//! | `last-call-log` | writes log lines | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 
 mod admin;

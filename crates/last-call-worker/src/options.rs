@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// The commands of a worker program. Flatten it into your own clap parser, parse that with
 /// [`crate::parse`], and give it to [`crate::run_with`].
@@ -34,7 +35,7 @@ pub(crate) enum Command {
 
 /// A program that is nothing but a worker.
 #[derive(Debug, Parser)]
-#[command(about = "A LiveKit agent worker", version, after_help = AFTER_HELP)]
+#[command(about = "A LiveKit agent worker", after_help = AFTER_HELP)]
 pub(crate) struct Program {
     #[command(flatten)]
     pub(crate) cli: Cli,
@@ -122,7 +123,7 @@ pub(crate) struct ServerOptions {
     #[arg(long, env = "LAST_CALL_API_SECRET_FILE", value_name = "PATH", help_heading = "Server")]
     pub(crate) api_secret_file: Option<PathBuf>,
     /// Allow ws:// to another machine: tokens cross the network in the clear
-    #[arg(long, env = "LAST_CALL_INSECURE_WS", help_heading = "Server")]
+    #[arg(long, env = "LAST_CALL_INSECURE_WS", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Server")]
     pub(crate) insecure_ws: bool,
 }
 

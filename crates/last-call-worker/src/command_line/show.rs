@@ -57,7 +57,9 @@ fn setting(argument: &Arg, key: &str, matches: &ArgMatches) -> String {
         Some(Some(text)) if argument.is_hide_env_values_set() && !is_plain_url(text) => {
             format!("# {key} is not shown: it may hold a secret")
         }
-        Some(Some(text)) if matches!(argument.get_action(), ArgAction::SetTrue) => format!("{key} = {text}"),
+        Some(Some(_)) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+            format!("{key} = {}", matches.get_flag(argument.get_id().as_str()))
+        }
         Some(Some(text)) => format!("{key} = {}", value(text)),
     }
 }
