@@ -401,7 +401,8 @@ fn drain_11_a_drain_cannot_be_undone() {
     until("the progress to show", || worker.metric("last_call_drain_jobs_remaining") == 1.0);
     let status: serde_json::Value = serde_json::from_str(&worker.admin("GET", "/status").body).expect("JSON");
     let drain = &status["drain"];
-    assert_eq!((&drain["jobs_at_start"], &drain["jobs_remaining"]), (&json!(2), &json!(1)), "{status}");
+    assert_eq!((&drain["jobs_at_start"], &drain["jobs_finished"]), (&json!(2), &json!(1)), "{status}");
+    assert_eq!(status["active_jobs"], 1, "{status}");
     assert!(stub.statuses(0).last().is_some_and(is_drain));
     stub.terminate("two").expect("the connection stands");
     worker.ends_with(0);

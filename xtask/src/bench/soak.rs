@@ -32,7 +32,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Failures whose text is kept.
 const SHOWN: usize = 20;
 
-/// Repeats the trial, and fails if any trial did. The result is kept as bench/results/soak-<name>.json.
+/// Repeats the trial, and fails if any trial did. The result is kept as `bench/results/soak-NAME.json`.
 #[derive(Parser)]
 #[command(name = "cargo xtask soak <name>", no_binary_name = true, max_term_width = 100)]
 struct Arguments {
