@@ -78,7 +78,7 @@ fn reg_1_a_server_that_goes_away_is_left_for_another() {
 fn reg_1_a_server_that_sends_everyone_on_at_once_is_not_dialled_in_a_loop() {
     let mut pair = Pair::registered(Limits::default());
     pair.say(Input::Received(FromServer::GoAway));
-    pair.say(Input::Flushed);
+    pair.drive();
     assert!(pair.did(&Output::HangUp));
     assert_eq!((pair.worker.link(), pair.worker.attempt()), (Link::Waiting, 1));
 }
