@@ -1,7 +1,8 @@
 """A worker of livekit-agents that does as much of docs/probe.md as the benchmarks ask of a peer.
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET as usual. PROBE_BUSY=1 keeps the event loop busy in slices of 10 ms,
-nine tenths of the time. A job's metadata {"sleep": s} is the time after which it ends. Only the public API is used.
+nine tenths of the time. A job's metadata {"sleep": s} is the time after which it ends; it writes down its start and its
+end in PROBE_JOB_DIR. Only the public API is used.
 """
 
 import asyncio
@@ -28,9 +29,16 @@ def started() -> None:
         server.spinning = asyncio.create_task(busy())
 
 
+def write(job: JobContext, event: str) -> None:
+    with open(os.path.join(os.environ["PROBE_JOB_DIR"], job.job.id), "a") as diary:
+        diary.write(f"{event} {time.time():.6f} {os.getpid()}\n")
+
+
 @server.rtc_session()
 async def entrypoint(job: JobContext) -> None:
+    write(job, "started")
     await asyncio.sleep(json.loads(job.job.metadata or "{}").get("sleep", 0))
+    write(job, "finished")
     job.shutdown()
 
 

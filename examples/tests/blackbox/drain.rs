@@ -391,6 +391,7 @@ fn drain_11_a_drain_cannot_be_undone() {
     stub.run_job("one", json!({"sleep": 3600}));
     stub.run_job("two", json!({"sleep": 3600}));
     drain(&worker, &stub);
+    worker.await_readiness("draining");
     assert_eq!(worker.admin("DELETE", "/quiet").status, 409);
     assert_eq!(worker.admin("POST", "/quiet").status, 202);
     let ready = worker.get("/readyz");
@@ -398,7 +399,7 @@ fn drain_11_a_drain_cannot_be_undone() {
     assert_eq!((worker.get("/livez").status, worker.get("/").status), (200, 200));
     stub.terminate("one").expect("the connection stands");
     stub.end_of("one");
-    until("the progress to show", || worker.metric("last_call_drain_jobs_remaining") == 1.0);
+    worker.counts("last_call_drain_jobs_remaining", 1.0);
     let status: serde_json::Value = serde_json::from_str(&worker.admin("GET", "/status").body).expect("JSON");
     let drain = &status["drain"];
     assert_eq!((&drain["jobs_at_start"], &drain["jobs_finished"]), (&json!(2), &json!(1)), "{status}");

@@ -38,8 +38,8 @@ fn job_1_wedged_user_code_declines_and_says_full() {
     }
     worker.await_readiness("wedged");
     assert_eq!(worker.get("/livez").status, 200);
-    assert_eq!(worker.metric("last_call_wedged"), 1.0);
-    assert_eq!(worker.metric("last_call_offers_declined_total{reason=\"wedged\"}"), 3.0);
+    worker.counts("last_call_wedged", 1.0);
+    worker.counts("last_call_offers_declined_total{reason=\"wedged\"}", 3.0);
     // Reconnected it says so again, before the server can think otherwise.
     let mark = stub.mark();
     let connection = stub.registered().expect("registered");
@@ -79,8 +79,8 @@ fn job_1_slow_user_code_declines_and_is_not_wedged() {
     for number in 0..20 {
         declined(&stub, &format!("slow-{number}"));
     }
-    assert_eq!(worker.metric("last_call_offers_declined_total{reason=\"slow\"}"), 20.0);
-    assert_eq!(worker.metric("last_call_wedged"), 0.0);
+    worker.counts("last_call_offers_declined_total{reason=\"slow\"}", 20.0);
+    worker.counts("last_call_wedged", 0.0);
     let states = stub.statuses(0);
     assert!(states.iter().all(is_available), "{states:?}");
 }
@@ -179,7 +179,7 @@ fn job_3_a_job_that_raises_is_reported_failed_with_its_words() {
     let report = stub.end_of("raises");
     assert_eq!((report.status(), report.error.as_str()), (JobStatus::JsFailed, "told to raise"));
     assert_eq!(worker.diary("raises"), ["started", "raised"]);
-    assert_eq!(worker.metric("last_call_jobs_total{outcome=\"failed\"}"), 1.0);
+    worker.counts("last_call_jobs_total{outcome=\"failed\"}", 1.0);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn job_4_at_its_threshold_a_worker_is_full() {
         let mark = stub.mark();
         stub.offer(Job::new("too much")).expect("a worker is registered");
         declined(&stub, "too much");
-        assert_eq!(worker.metric("last_call_offers_declined_total{reason=\"load\"}"), 1.0);
+        worker.counts("last_call_offers_declined_total{reason=\"load\"}", 1.0);
         stub.status(mark, "WS_FULL", is_full);
     }
 }
@@ -302,7 +302,7 @@ fn job_5_an_assignment_that_never_comes_frees_its_slot() {
     declined(&stub, "too early");
     let mark = stub.mark();
     stub.status(mark, "WS_AVAILABLE", is_available);
-    assert_eq!(worker.metric("last_call_assignments_missed_total"), 1.0);
+    worker.counts("last_call_assignments_missed_total", 1.0);
     stub.offer(Job::new("next")).expect("a worker is registered");
     assert!(stub.answer("next").available);
     stub.assign("next", None, None).expect("the connection stands");

@@ -206,6 +206,12 @@ impl Running {
         value.unwrap_or_else(|| panic!("no metric {name} in:\n{page}"))
     }
 
+    /// Waits until a metric has this value: the worker writes first and counts then.
+    #[track_caller]
+    pub(crate) fn counts(&self, name: &str, value: f64) {
+        until(&format!("{name} to be {value}"), || (self.metric(name) - value).abs() < f64::EPSILON);
+    }
+
     /// Waits until a metric has at least this value.
     #[track_caller]
     pub(crate) fn await_metric(&self, name: &str, value: f64) {

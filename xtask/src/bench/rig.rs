@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use last_call_testkit::{Child, Exit, Launch, Stub};
 use tempfile::TempDir;
 
@@ -18,6 +18,9 @@ use crate::step;
 
 /// How long anything may take before the run is given up: a busy machine is slow, and a figure of minutes is no figure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks at what jobs write; they write the time themselves.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What the machine may have set, and no worker here may see.
 const FOREIGN: &[&str] = &[
@@ -77,8 +80,8 @@ impl Subject {
             .env("LIVEKIT_API_SECRET", "a-secret-of-thirty-two-characters")
             .env("LAST_CALL_HTTP", "127.0.0.1:0")
             .env("PROBE_JOB_DIR", dir.path())
-            // The machine's own load says nothing of this worker.
-            .env("PROBE_LOAD", "0.1");
+            // The machine's own load says nothing of this worker, and any load makes it decline some of many jobs at once.
+            .env("PROBE_LOAD", "0");
         let launch = variables.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         Ok(Running { child: launch.spawn()?, dir })
     }
@@ -118,6 +121,23 @@ impl Running {
     /// When it is still there after [`PATIENCE`].
     pub(crate) fn end(&self) -> Result<Exit> {
         self.child.wait(PATIENCE)
+    }
+
+    /// Waits until so many jobs have written that they started; when the latest of them did.
+    ///
+    /// # Errors
+    /// When they have not after [`PATIENCE`].
+    pub(crate) fn await_started(&self, jobs: usize) -> Result<SystemTime> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            let lines = self.diaries().into_iter().flatten();
+            let starts: Vec<_> = lines.filter(|(event, _)| event == "started").map(|(_, at)| at).collect();
+            if starts.len() >= jobs {
+                return starts.into_iter().max().context("no job was waited for");
+            }
+            rest(LOOK_EVERY);
+        }
+        bail!("fewer than {jobs} jobs started in {PATIENCE:?}:\n{}", self.child.output())
     }
 
     /// What the jobs have written so far: each job's lines of event and time.

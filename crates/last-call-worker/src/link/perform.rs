@@ -144,8 +144,9 @@ impl Link {
                 self.connection = Connection::None;
                 self.keep.prune(&self.core);
             }
+            // The first report after a registration is not to be two and a half seconds late.
+            Event::Registered => self.runner.refresh_load(),
             Event::Phase(_)
-            | Event::Registered
             | Event::GoAway
             | Event::OfferLost(_)
             | Event::LateDecision(_)

@@ -41,6 +41,8 @@ where
         let mut own = String::new();
         ctx.field_format().format_fields(Writer::new(&mut own), event)?;
         merge(&mut line, &own);
+        // Where a library was compiled is nobody's business.
+        line.retain(|key, _| !key.starts_with("log."));
 
         // Events of the `log` crate carry their true level and target apart.
         let normalized = event.normalized_metadata();

@@ -2,17 +2,16 @@
 //!
 //! Owns the dispatches. Refuses to subtract the server's own 200 ms (psrpc waits so long for a better worker), which every framework has.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use last_call_testkit::LiveKit;
 
 use crate::bench::report::{Promise, Report};
-use crate::bench::rig::{PATIENCE, Running, Subject, rest};
+use crate::bench::rig::{PATIENCE, Subject};
 use crate::say;
 
 const AGENT: &str = "bench";
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Result<()> {
     report.section("dispatch on livekit-server");
@@ -33,24 +32,9 @@ pub(super) fn measure(probe: &Subject, count: usize, report: &mut Report) -> Res
     for number in 0..count {
         let asked = SystemTime::now();
         server.api().create_dispatch(&format!("room-{number}"), AGENT, "{}", &[])?;
-        times.push(started(&worker, number)?.duration_since(asked).unwrap_or_default());
+        times.push(worker.await_started(number + 1)?.duration_since(asked).unwrap_or_default());
     }
     let what = "CreateDispatch → entrypoint starts (200 ms are the server's)";
     report.times(probe.name, what, times.into_iter().collect(), Promise::NONE);
     Ok(())
-}
-
-/// When the job after `known` others has started.
-fn started(worker: &Running, known: usize) -> Result<SystemTime> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        let lines = worker.diaries().into_iter().flatten();
-        let mut starts: Vec<_> = lines.filter(|(event, _)| event == "started").map(|(_, at)| at).collect();
-        if starts.len() > known {
-            starts.sort_unstable();
-            return starts.pop().context("it has an element");
-        }
-        rest(LOOK_EVERY);
-    }
-    bail!("no job started in {PATIENCE:?}:\n{}", worker.output())
 }

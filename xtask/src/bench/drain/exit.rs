@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use last_call_testkit::{Signal, Stub};
+use last_call_testkit::{Job, Signal, Stub};
 use serde_json::json;
 
 use crate::bench::report::{Promise, Report};
@@ -38,7 +38,11 @@ pub(super) fn drains(subject: &Subject, count: usize, shortest: f64) -> Result<E
         let stub = Stub::auto()?;
         let worker = subject.serve(&stub, &[])?;
         let job = |number: u32| (format!("job-{number}"), json!({"sleep": shortest * f64::from(number)}));
-        seen::run_jobs(&stub, &[3, 1, 2].map(job))?;
+        // Not their reports: a peer does not report that a job runs.
+        for (id, orders) in [3, 1, 2].map(job) {
+            stub.offer(Job::new(id).metadata(&orders.to_string()))?;
+        }
+        worker.await_started(3)?;
         worker.signal(Signal::SIGTERM)?;
         let exit = worker.end()?;
         let ends: Vec<_> =

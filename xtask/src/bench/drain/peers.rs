@@ -74,15 +74,7 @@ fn environment() -> Result<PathBuf> {
         let mut make = Command::new("python3");
         step::run("environment of livekit-agents", make.args(["-m", "venv", "--clear"]).arg(&place))?;
         let mut fill = Command::new(&interpreter);
-        fill.args([
-            "-m",
-            "pip",
-            "install",
-            "--progress-bar=off",
-            "--no-input",
-            "--disable-pip-version-check",
-            PACKAGE,
-        ]);
+        fill.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", PACKAGE]);
         step::run(PACKAGE, &mut fill)?;
         // Written last: an environment without it is made again.
         std::fs::write(&stamp, "").with_context(|| format!("cannot write {}", stamp.display()))?;

@@ -21,8 +21,8 @@ const SETTLE: Duration = Duration::from_secs(6);
 pub(super) fn measure(probe: &Subject, report: &mut Report) -> Result<()> {
     report.section("size");
     let stub = Stub::auto()?;
-    // Without diaries, since a file descriptor a job is the probe's, and without load, which would decline some of so many.
-    let worker = probe.serve(&stub, &[("PROBE_JOB_DIR", ""), ("PROBE_LOAD", "0")])?;
+    // Without diaries: a file descriptor a job is the probe's, not the framework's.
+    let worker = probe.serve(&stub, &[("PROBE_JOB_DIR", "")])?;
     rest(SETTLE);
     let idle = worker.rss_kib()?;
     report.size(probe.name, "resident memory, idle", mib(idle), "MiB", Some(IDLE_MIB));
