@@ -42,29 +42,29 @@ const BENCHES: &[Entry] = &[Entry {
     run: drain::run,
 }];
 
-/// Promises at their full number of trials: up to hours each, and any miss fails.
+/// Promises at their full number of trials: minutes each, and any miss fails.
 const SOAKS: &[Entry] = &[
     Entry {
         name: "signals",
-        about: "10,000 SIGTERMs in six states, none missed; an hour",
+        about: "10,000 SIGTERMs in six states, none missed; four minutes",
         #[cfg(feature = "bench")]
         run: soak::signals,
     },
     Entry {
         name: "offers",
-        about: "100,000 offers around and in drains, none accepted after WS_FULL; two minutes",
+        about: "100,000 offers around and in drains, none accepted after WS_FULL; half a minute",
         #[cfg(feature = "bench")]
         run: soak::offers,
     },
     Entry {
         name: "reconnects",
-        about: "1,000 reconnects of draining workers under offers, none accepted; ten minutes",
+        about: "1,000 reconnects of draining workers under offers, none accepted; three minutes",
         #[cfg(feature = "bench")]
         run: soak::reconnects,
     },
     Entry {
         name: "drains",
-        about: "1,000 drains with random jobs, every one run to its end and reported; ten minutes",
+        about: "1,000 drains with random jobs, every one run to its end and reported; three minutes",
         #[cfg(feature = "bench")]
         run: soak::drains,
     },

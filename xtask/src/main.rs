@@ -51,7 +51,8 @@ enum Chore {
     /// Run livekit-server on 127.0.0.1:7880 until Ctrl-C, for trying a worker.
     ///
     /// Prints the three lines to paste into other terminals first. The server is the one that setup
-    /// builds, in its development mode: fixed keys, loopback only, nothing kept.
+    /// builds, in its development mode: fixed keys, loopback only, nothing kept. What dispatch and
+    /// hang-up need is compiled before it starts.
     Livekit,
     /// Ask the server for an agent in a room, and say whether a worker has taken the job.
     ///
@@ -65,7 +66,7 @@ enum Chore {
         #[arg(default_value = "")]
         metadata: String,
     },
-    /// End a room of the server: everyone in it is disconnected, and its agents' jobs end.
+    /// End a room of the server: its agents' jobs, and everyone's connection.
     HangUp {
         /// The room.
         room: String,

@@ -48,6 +48,7 @@ pub(crate) fn run(install: bool) -> Result<Ready> {
 ///
 /// # Errors
 /// When it cannot be built.
+#[cfg(feature = "bench")]
 pub(crate) fn livekit_server() -> Result<PathBuf> {
     let cache = Cache::open()?;
     let _claim = cache.lock()?;
