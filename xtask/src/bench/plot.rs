@@ -9,8 +9,8 @@ use super::report::Figure;
 
 const WIDTH: f64 = 1100.0;
 /// Where the scale begins and ends.
-const LEFT: f64 = 520.0;
-const RIGHT: f64 = 1040.0;
+const LEFT: f64 = 545.0;
+const RIGHT: f64 = 1060.0;
 const TOP: f64 = 70.0;
 const ROW: f64 = 26.0;
 /// The scale's ends: 10 µs and 100 s.
