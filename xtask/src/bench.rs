@@ -37,7 +37,7 @@ struct Entry {
 /// Figures: minutes each, the same machine compared with itself.
 const BENCHES: &[Entry] = &[Entry {
     name: "drain",
-    about: "the drain's times, sizes and reconnects against their promises; 12 minutes, --quick 2",
+    about: "the drain's times, sizes and reconnects against their promises; 8 minutes, --quick 1",
     #[cfg(feature = "bench")]
     run: drain::run,
 }];

@@ -24,7 +24,7 @@ pub(super) use storm::end_job;
 ///
 /// Times are compared with their promises and marked ✓ or ✗; only a count that must be zero (missed signals, accepted or unanswered
 /// offers) fails the run. The results are kept as bench/results/drain.json and drawn as bench/results/drain.svg, unless the run is
-/// quick or of one section. About 12 minutes, quick 2; the peers take 3 more.
+/// quick or of one section. About 8 minutes, quick 1; the peers take 4 more.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench drain", no_binary_name = true, max_term_width = 100)]
 struct Arguments {
