@@ -10,7 +10,7 @@ use last_call_proto::{Limits, Load, Policy};
 
 use crate::error::StartError;
 use crate::log::Format;
-use crate::options::{Http, LogFormat, LogOptions, Options, ServerOptions, StopOptions};
+use crate::options::{Http, LogOptions, Options, ServerOptions, StopOptions};
 use crate::secret::Secret;
 use crate::socket::Endpoint;
 use crate::token::Keys;
@@ -115,8 +115,7 @@ pub(crate) fn logging(options: &LogOptions, mode: Mode, terminal: bool) -> Resul
     let development = mode == Mode::Development;
     let level = options.log_level.as_deref().unwrap_or(if development { "debug" } else { "info" });
     let format = match options.log_format {
-        Some(LogFormat::Pretty) => Format::Pretty,
-        Some(LogFormat::Json) => Format::Json,
+        Some(format) => format,
         None if development || terminal => Format::Pretty,
         None => Format::Json,
     };

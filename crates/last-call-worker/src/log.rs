@@ -23,12 +23,11 @@ mod queue;
 
 use queue::LineQueue;
 
-/// How a line looks.
+/// How a line looks: text, with colours on a terminal unless `NO_COLOR` is set, or a JSON object with the
+/// fields of the spans around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// One line of text, with colours on a terminal unless `NO_COLOR` is set.
     Pretty,
-    /// One JSON object, with the fields of the spans around it.
     Json,
 }
 

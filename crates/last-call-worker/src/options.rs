@@ -9,7 +9,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::log::Format;
 
 /// The commands of a worker program. Flatten it into your own clap parser, parse that with
 /// [`crate::parse`], and give it to [`crate::run_with`].
@@ -150,7 +152,7 @@ pub(crate) struct LogOptions {
     pub(crate) log_level: Option<String>,
     /// How log lines look [default: pretty on a terminal and in dev, json else]
     #[arg(long, env = "LAST_CALL_LOG_FORMAT", value_name = "FORMAT", help_heading = "Logs")]
-    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_format: Option<Format>,
 }
 
 /// What `connect` can be told.
@@ -168,12 +170,6 @@ pub(crate) struct ConnectOptions {
     /// The agent's identity in the room [default: agent- and a random number]
     #[arg(long, value_name = "IDENTITY")]
     pub(crate) identity: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Pretty,
-    Json,
 }
 
 /// A load threshold, or none.

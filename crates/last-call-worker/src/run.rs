@@ -109,7 +109,8 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
 
 /// Waits for the end, says how it went, and leaves whatever still runs behind.
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
-    let finished = started.wait();
+    // On this thread: blocked user threads do not delay it.
+    let finished = user.block_on(started.ended());
     user.shutdown_background();
     let exit = match finished {
         Finished::Left(report) => {

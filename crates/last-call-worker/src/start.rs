@@ -72,15 +72,6 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Waits for the worker's end on a thread that may block.
-    pub(crate) fn wait(mut self) -> Finished {
-        let first = self.finished.blocking_recv();
-        if matches!(first, Some(Finished::PrewarmFailed(_))) {
-            self.finished.blocking_recv();
-        }
-        first.unwrap_or(Finished::LinkDied)
-    }
-
     /// Waits for the worker's end.
     pub(crate) async fn ended(mut self) -> Finished {
         let first = self.finished.recv().await;
