@@ -2,14 +2,15 @@
 //!
 //! Owns that step. Refuses to read anything later.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use last_call_proto::policy::DrainBudget;
 use last_call_proto::{Limits, Load, Policy};
 
 use crate::error::StartError;
-use crate::log::Format;
+use crate::log::{Format, Logs};
 use crate::options::{Http, LogOptions, Options, ServerOptions, StopOptions};
 use crate::secret::Secret;
 use crate::socket::Endpoint;
@@ -85,19 +86,23 @@ pub(crate) fn keys(options: &ServerOptions) -> Result<Keys, StartError> {
             "{what} is not set; it is one of the pair that the server was started with"
         ))
     };
-    let secret = match &options.api_secret_file {
-        Some(path) => {
-            let read = std::fs::read_to_string(path);
-            let text = read.map_err(|error| StartError::SecretFile { path: path.clone(), error })?;
-            Some(text.trim().to_owned()).filter(|secret| !secret.is_empty())
-        }
-        None => non_empty("LIVEKIT_API_SECRET"),
-    };
+    let secret = api_secret(options.api_secret_file.as_deref(), "LIVEKIT_API_SECRET")?;
     if options.api_key.is_empty() {
         return Err(missing("LIVEKIT_API_KEY (or --api-key)"));
     }
     let secret = secret.ok_or_else(|| missing("LIVEKIT_API_SECRET (or --api-secret-file)"))?;
     Ok(Keys { key: options.api_key.clone(), secret: Secret::from(secret) })
+}
+
+/// An API secret: what stands in `file`, else in the environment's `variable`; none where that is empty.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn api_secret(file: Option<&Path>, variable: &str) -> Result<Option<String>, StartError> {
+    let Some(path) = file else { return Ok(non_empty(variable)) };
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|error| StartError::SecretFile { path: path.to_owned(), error })?;
+    Ok(Some(text.trim().to_owned()).filter(|secret| !secret.is_empty()))
 }
 
 /// The numbers that options change.
@@ -107,6 +112,18 @@ pub(crate) fn policy(stop: &StopOptions) -> Policy {
         kill_after: stop.stop_grace,
         drain: DrainBudget::split(stop.drain_timeout, stop.drain_reserve),
         ..Policy::default()
+    }
+}
+
+impl LogOptions {
+    /// Starts the log to stdout: text on a terminal, JSON elsewhere, unless told otherwise. A subscriber that was
+    /// installed before stays, and is no error. Keep what is returned until the program's end.
+    ///
+    /// # Errors
+    /// When the level makes no sense.
+    pub fn start(&self) -> Result<Logs, StartError> {
+        logging(self, Mode::Production, std::io::stdout().is_terminal())?;
+        Ok(Logs(()))
     }
 }
 

@@ -38,6 +38,7 @@ mod token;
 mod wire;
 
 pub use command_line::{matches, parse};
+pub use config::api_secret;
 pub use error::{StartError, UrlError};
 pub use exit::Exit;
 pub use job::{
@@ -45,6 +46,7 @@ pub use job::{
 };
 pub use last_call_proto::{JobId, Outcome};
 pub use offer::{Acceptance, JobRequest, Reply};
-pub use options::{Cli, Options};
+pub use log::Logs;
+pub use options::{Cli, LogOptions, Options};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_with};

@@ -82,6 +82,20 @@ pub(crate) fn init(format: Format, level: &str) -> Result<(), LogError> {
     Ok(())
 }
 
+/// Log lines still queued at the exit are waited for this long.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(100);
+
+/// The log of a program that [`LogOptions::start`](crate::LogOptions::start) started. Dropped, it writes what is
+/// still queued, 100 ms at most.
+#[derive(Debug)]
+pub struct Logs(pub(crate) ());
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        flush(FLUSH_WITHIN);
+    }
+}
+
 /// Waits until the lines logged so far are written, `timeout` at most; whether they are. Call it before
 /// the process ends.
 pub(crate) fn flush(timeout: Duration) -> bool {

@@ -144,9 +144,9 @@ pub(crate) struct StopOptions {
     pub(crate) stop_grace: Duration,
 }
 
-/// What is logged, and how.
+/// What is logged, and how: `--log-level` and `--log-format`, for a program's own clap parser.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct LogOptions {
+pub struct LogOptions {
     /// trace, debug, info, warn, error, or directives such as info,my_agent=debug [default: info, in dev debug]
     #[arg(long, env = "LIVEKIT_LOG_LEVEL", value_name = "LEVEL", help_heading = "Logs")]
     pub(crate) log_level: Option<String>,

@@ -6,7 +6,6 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use last_call_proto::Outcome;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -19,9 +18,6 @@ use crate::link::{Report, Solo};
 use crate::options::{Cli, Command, ConnectOptions, Options, Program};
 use crate::program::Worker;
 use crate::start::{self, Controls, Finished, Started};
-
-/// Log lines still queued at the exit are waited for this long.
-const LOGS_WITHIN: Duration = Duration::from_millis(100);
 
 /// How often a user thread looks for tasks that other threads gave it, in tasks: a heartbeat must not wait
 /// behind many of a busy program's own.
@@ -121,7 +117,7 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
         Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
         Finished::LinkDied => Err(StartError::LinkDied),
     };
-    crate::log::flush(LOGS_WITHIN);
+    crate::log::flush(crate::log::FLUSH_WITHIN);
     exit
 }
 

@@ -111,7 +111,7 @@ fn what_is_printed_is_a_file_that_says_the_same() {
 #[test]
 fn no_secret_is_printed() {
     for (env, said) in [
-        (&[][..], "missing"),
+        (&[][..], "not set"),
         (&[("LIVEKIT_API_SECRET", SECRET)], "from env LIVEKIT_API_SECRET"),
         (&[("LIVEKIT_API_SECRET", SECRET), ("LAST_CALL_API_SECRET_FILE", "/run/s")], "from api-secret-file"),
     ] {

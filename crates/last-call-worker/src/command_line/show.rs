@@ -50,17 +50,20 @@ fn origin(argument: &Arg, matches: &ArgMatches, file: &File, names: &[String]) -
 
 /// `key = value`, or why it is not there.
 fn setting(argument: &Arg, key: &str, matches: &ArgMatches) -> String {
-    let raw = matches.get_raw(argument.get_id().as_str()).and_then(|mut values| values.next());
-    match raw.map(OsStr::to_str) {
-        None => format!("# {key} is not set"),
-        Some(None) => format!("# {key} is not shown: it is not UTF-8"),
-        Some(Some(text)) if argument.is_hide_env_values_set() && !is_plain_url(text) => {
+    let Some(raw) = matches.get_raw(argument.get_id().as_str()) else { return format!("# {key} is not set") };
+    let texts = raw.map(OsStr::to_str).collect::<Option<Vec<_>>>();
+    match texts {
+        None => format!("# {key} is not shown: it is not UTF-8"),
+        Some(texts) if argument.is_hide_env_values_set() && !texts.iter().copied().all(is_plain_url) => {
             format!("# {key} is not shown: it may hold a secret")
         }
-        Some(Some(_)) if matches!(argument.get_action(), ArgAction::SetTrue) => {
+        Some(_) if matches!(argument.get_action(), ArgAction::SetTrue) => {
             format!("{key} = {}", matches.get_flag(argument.get_id().as_str()))
         }
-        Some(Some(text)) => format!("{key} = {}", value(text)),
+        Some(texts) => {
+            let delimiter = argument.get_value_delimiter().unwrap_or(',').to_string();
+            format!("{key} = {}", value(&texts.join(&delimiter)))
+        }
     }
 }
 
@@ -89,7 +92,7 @@ fn secret(matches: &ArgMatches) -> &'static str {
     match (in_file, in_variable) {
         (true, _) => "from api-secret-file",
         (false, true) => "from env LIVEKIT_API_SECRET",
-        (false, false) => "missing",
+        (false, false) => "not set",
     }
 }
 
