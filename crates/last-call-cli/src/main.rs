@@ -3,12 +3,15 @@
 //! Owns the list of commands and the exit codes. Refuses WebRTC, and whatever a worker of one's own needs: that is
 //! the library.
 
+mod demo;
 mod failure;
+mod orders;
 mod server;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use last_call_worker::Cli;
 
 /// LiveKit agents whose calls are never lost
 #[derive(Debug, Parser)]
@@ -20,7 +23,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(Box<demo::Options>),
     Server(Box<server::Options>),
+    /// The worker of the demo
+    #[command(hide = true)]
+    DemoAgent(Cli),
+    Ps(orders::Ps),
+    Drain(orders::Drain),
+    Quiet(orders::Quiet),
+    Unquiet(orders::Unquiet),
 }
 
 const AFTER_HELP: &str = "\
@@ -32,9 +43,16 @@ name and a table the command's:
 completion script and the manual.";
 
 fn main() -> ExitCode {
-    let arguments = last_call_worker::parse::<Arguments>();
+    let arguments =
+        if orders::asked_for() { Arguments::parse() } else { last_call_worker::parse::<Arguments>() };
     let done = match arguments.command {
+        Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),
+        Command::DemoAgent(cli) => return last_call_worker::run_with(cli, demo::demo_worker()),
+        Command::Ps(ps) => ps.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Quiet(quiet) => quiet.run(),
+        Command::Unquiet(unquiet) => unquiet.run(),
     };
     done.unwrap_or_else(|failure| failure.say())
 }

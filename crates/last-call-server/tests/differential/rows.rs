@@ -4,16 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use last_call_testkit::proto;
+use livekit_token::VideoGrants;
+use prost::Message as _;
+use proto::server_message::Message as Down;
 use proto::worker_message::Message as Up;
 use proto::{JobStatus, WorkerStatus};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::target::{Target, on_both};
-use crate::worker::{Manner, Worker, accept, assignment, decline, offer, register, status, until};
+use crate::worker::{
+    Manner, Worker, accept, assignment, binary, decline, offer, open, register, status, until,
+};
 
 /// Well within the budget of 3 s, of which the real server spends 0.2 s before it asks.
 const IN_TIME: Duration = Duration::from_millis(2_000);
+/// Longer than from one ping of the server's to the next.
+const PING_MISSED: Duration = Duration::from_secs(22);
 /// After any budget.
 const TOO_LATE: Duration = Duration::from_millis(3_500);
 
@@ -236,6 +247,44 @@ fn row_10_a_dead_workers_job_is_listed_as_running_and_offered_to_nobody() {
         let state = target.listed(&dispatch).state.expect("a state");
         assert_eq!(state.status(), JobStatus::JsRunning, "{}", target.name);
         assert_eq!(next.offers(), ["another"], "{}", target.name);
+    });
+}
+
+#[test]
+fn row_11_dispatching_again_makes_a_second_agent() {
+    on_both(|target| async move {
+        let healthy = Worker::start(&target, "a", Manner::Accept).await;
+        let first = target.dispatch("room", "a");
+        healthy.wait_assigned(&["room"]).await;
+        assert_eq!(target.listed(&first).dispatch_id, first.id, "{}", target.name);
+        let second = target.dispatch("room", "a");
+        assert_ne!(first.id, second.id, "{}", target.name);
+        healthy.wait_assigned(&["room", "room"]).await;
+    });
+}
+
+#[test]
+fn row_12_a_worker_that_neither_reads_nor_speaks_is_still_asked() {
+    on_both(|target| async move {
+        let token = target.token(VideoGrants { agent: true, ..VideoGrants::default() });
+        let mut deaf = open(&target, &token).await.expect("an upgrade");
+        deaf.send(binary(register("a"))).await.expect("sent");
+        let hears = async |deaf: &mut WebSocketStream<TcpStream>, wanted: fn(&Down) -> bool| {
+            while let Some(Ok(frame)) = deaf.next().await {
+                let Message::Binary(bytes) = frame else { continue };
+                if proto::ServerMessage::decode(bytes)
+                    .is_ok_and(|down| down.message.as_ref().is_some_and(wanted))
+                {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(hears(&mut deaf, |down| matches!(down, Down::Register(_))).await, "{}", target.name);
+        // Past a ping, which has no pong.
+        sleep(PING_MISSED).await;
+        target.dispatch("room", "a");
+        assert!(hears(&mut deaf, |down| matches!(down, Down::Availability(_))).await, "{}", target.name);
     });
 }
 

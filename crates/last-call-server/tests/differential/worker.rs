@@ -89,7 +89,7 @@ fn answer(manner: Manner, job: &str) -> Option<Up> {
     }
 }
 
-fn binary(message: Up) -> Message {
+pub(crate) fn binary(message: Up) -> Message {
     Message::Binary(proto::WorkerMessage { message: Some(message) }.encode_to_vec().into())
 }
 
@@ -112,11 +112,12 @@ impl Worker {
         Self { frames, record, task }
     }
 
-    /// Connects and registers, and waits until that is done.
+    /// Connects and registers, and waits until it can be asked: livekit-server answers a registration a little before.
     pub(crate) async fn start(target: &Target, agent: &str, manner: Manner) -> Self {
         let worker = Self::connect(target, manner).await;
         worker.send([register(agent)]);
         worker.wait(|down| matches!(down, Down::Register(_)).then_some(())).await;
+        worker.caught_up().await;
         worker
     }
 

@@ -1,0 +1,235 @@
+//! The timeline and the figures as lines of text.
+//!
+//! Owns the drawing. Refuses to know the terminal: its width, and what it can show, are given.
+
+use super::story::{Left, Member, Offers, Outcome, Story, Who};
+
+/// What a terminal can show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Paper {
+    pub(crate) columns: usize,
+    pub(crate) colours: bool,
+    /// Letters beyond ASCII.
+    pub(crate) unicode: bool,
+}
+
+/// Text in front of each lane.
+const MARGIN: usize = 14;
+
+impl Paper {
+    fn steps(self) -> [char; 8] {
+        if self.unicode {
+            ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
+        } else {
+            ['.', ':', '-', '=', '+', '*', '#', '@']
+        }
+    }
+
+    /// The text in one of the terminal's own colours.
+    fn painted(self, colour: u8, text: &str) -> String {
+        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Text that stands for something good, or bad.
+    fn judged(self, good: bool, text: &str) -> String {
+        self.painted(if good { 32 } else { 31 }, text)
+    }
+}
+
+/// The timeline: for each worker how many calls it has, and its signals under them.
+pub(crate) fn timeline(story: &Story, paper: Paper) -> Vec<String> {
+    let from = story.workers.iter().filter_map(|member| member.registered_us).min().unwrap_or_default();
+    let to = story.workers.iter().filter_map(|member| member.left.map(|(at_us, _)| at_us)).max();
+    let width = paper.columns.clamp(50, 120) - MARGIN;
+    let span = to.unwrap_or(from).saturating_sub(from).max(1);
+    let lanes = Lanes { story, paper, from, span, width };
+    let mut lines = vec![lanes.axis()];
+    for who in 0..story.workers.len() {
+        lines.push(lanes.calls(who));
+        lines.extend(lanes.marks(who));
+    }
+    lines
+}
+
+struct Lanes<'s> {
+    story: &'s Story,
+    paper: Paper,
+    from: u64,
+    span: u64,
+    width: usize,
+}
+
+impl Lanes<'_> {
+    fn column(&self, at_us: u64) -> usize {
+        let share = u128::from(at_us.saturating_sub(self.from)) * self.width as u128 / u128::from(self.span);
+        usize::try_from(share).unwrap_or(usize::MAX).min(self.width - 1)
+    }
+
+    /// The middle of a column, as a time.
+    fn time(&self, column: usize) -> u64 {
+        self.from + self.span * (2 * column as u64 + 1) / (2 * self.width as u64)
+    }
+
+    fn axis(&self) -> String {
+        let mut line = vec![' '; self.width];
+        for seconds in (0..).step_by(2) {
+            let at_us = seconds * 1_000_000;
+            if at_us > self.span {
+                break;
+            }
+            let place = self.column(self.from + at_us);
+            let text = format!("{seconds} s");
+            if place + text.len() < self.width {
+                line.splice(place..place + text.len(), text.chars());
+            }
+        }
+        format!("{:MARGIN$}{}", "", line.into_iter().collect::<String>().trim_end())
+    }
+
+    /// A bar as high as the worker has calls; the highest of all lanes fills the line.
+    fn calls(&self, who: Who) -> String {
+        let member = &self.story.workers[who];
+        let alive =
+            member.registered_us.unwrap_or(u64::MAX)..member.left.map_or(u64::MAX, |(at_us, _)| at_us);
+        let most = (0..self.story.workers.len())
+            .flat_map(|who| (0..self.width).map(move |column| self.story.running(who, self.time(column))))
+            .max()
+            .unwrap_or_default()
+            .max(1);
+        let steps = self.paper.steps();
+        let bar = |column| match self.story.running(who, self.time(column)) {
+            0 if alive.contains(&self.time(column)) => '_',
+            0 => ' ',
+            count => steps[(count * steps.len()).div_ceil(most) - 1],
+        };
+        let bars: String = (0..self.width).map(bar).collect();
+        let name: String = member.name.chars().take(MARGIN - 2).collect();
+        let drains = !member.signals_us.is_empty() && self.story.kept(who);
+        let colour = if drains { 32 } else { 36 };
+        format!("{name:MARGIN$}{}", self.paper.painted(colour, bars.trim_end()))
+    }
+
+    /// What was done to a worker and what it did, each under its moment, on as many lines as need be.
+    fn marks(&self, who: Who) -> Vec<String> {
+        let member = &self.story.workers[who];
+        let arrow = if self.paper.unicode { '↑' } else { '^' };
+        let mut marks: Vec<(usize, String)> = Vec::new();
+        for (nth, at_us) in member.signals_us.iter().enumerate() {
+            let text = match (nth, member.full_after_us()) {
+                (0, Some(after)) => format!("{arrow} SIGTERM, full after {}", time(after)),
+                (0, None) => format!("{arrow} SIGTERM, never full"),
+                _ => format!("{arrow} SIGTERM again"),
+            };
+            marks.push((self.column(*at_us), text));
+        }
+        if let Some((at_us, left)) = member.left {
+            marks.push((self.column(at_us), format!("{arrow} {left}")));
+        }
+        let mut lines: Vec<String> = Vec::new();
+        // From the right, so that the later marks stand higher.
+        for (place, text) in marks.into_iter().rev() {
+            let place = place.min(self.width.saturating_sub(text.chars().count()));
+            match lines
+                .iter_mut()
+                .find(|line| line.chars().take_while(|c| *c == ' ').count() > place + text.chars().count())
+            {
+                Some(line) => {
+                    let rest: String = line.chars().skip(place + text.chars().count()).collect();
+                    *line = format!("{:place$}{text}{rest}", "");
+                }
+                None => lines.push(format!("{:place$}{text}", "")),
+            }
+        }
+        lines.into_iter().map(|line| format!("{:MARGIN$}{line}", "")).collect()
+    }
+}
+
+/// The figures of the workers that were told to drain, side by side.
+pub(crate) fn figures(story: &Story) -> Vec<(String, Vec<String>)> {
+    let drained: Vec<Who> =
+        (0..story.workers.len()).filter(|who| !story.workers[*who].signals_us.is_empty()).collect();
+    let row = |label: &str, cell: &dyn Fn(&Member, Who) -> String| {
+        (label.to_owned(), drained.iter().map(|who| cell(&story.workers[*who], *who)).collect())
+    };
+    let or_never = |time_us: Option<u64>| time_us.map_or_else(|| "never".to_owned(), time);
+    let offers = |offers: Offers| {
+        let Offers { made, accepted, declined } = offers;
+        let silent = made.saturating_sub(accepted + declined);
+        format!("{made}: {accepted} taken, {declined} declined, {silent} not answered")
+    };
+    let at_signal =
+        |member: &Member, who| story.running(who, member.signals_us.first().copied().unwrap_or_default());
+    vec![
+        row("", &|member, _| member.name.clone()),
+        row("start to registered", &|member, _| {
+            or_never(member.registered_us.map(|at_us| at_us.saturating_sub(member.started_us)))
+        }),
+        row("offers before SIGTERM", &|member, _| offers(member.before)),
+        row("SIGTERM to full", &|member, _| or_never(member.full_after_us())),
+        row("offers after SIGTERM", &|member, _| offers(member.after)),
+        row("taken after it was full", &|member, _| member.taken_when_full.to_string()),
+        row("calls at SIGTERM", &|member, who| at_signal(member, who).to_string()),
+        row("calls in all", &|_, who| story.calls_of(who).count().to_string()),
+        row("  ended well", &|_, who| story.count(Some(who), Outcome::Finished).to_string()),
+        row("  failed", &|_, who| story.count(Some(who), Outcome::Failed).to_string()),
+        row("  cut off", &|_, who| story.count(Some(who), Outcome::CutOff).to_string()),
+        row("last call to exit", &|_, who| story.lingered_us(who).map_or_else(|| "-".to_owned(), time)),
+        row("exit", &|member, _| {
+            member.left.map_or_else(|| Left::Stayed.to_string(), |(_, left)| left.to_string())
+        }),
+    ]
+}
+
+/// The figures as a table, and what they come to.
+pub(crate) fn table(story: &Story, paper: Paper) -> Vec<String> {
+    let figures = figures(story);
+    let columns = figures.first().map_or(0, |(_, cells)| cells.len());
+    let label = figures.iter().map(|(label, _)| label.chars().count()).max().unwrap_or_default();
+    let width = |column: usize| figures.iter().map(|(_, cells)| cells[column].chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    let line = |(name, cells): &(String, Vec<String>)| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("   {cell:width$}"));
+        format!("{name:label$}{}", cells.collect::<String>()).trim_end().to_owned()
+    };
+    let mut lines: Vec<String> = figures.iter().map(line).collect();
+    lines.push(String::new());
+    lines.extend(verdict(story).into_iter().map(|(good, text)| paper.judged(good, &text)));
+    lines
+}
+
+/// What the demo comes to, each sentence with whether it is good news.
+pub(crate) fn verdict(story: &Story) -> Vec<(bool, String)> {
+    let all = story.calls.len();
+    let without = story.count(None, Outcome::NoAgent);
+    let mut sentences = Vec::new();
+    for (who, member) in story.workers.iter().enumerate() {
+        let lost = story.count(Some(who), Outcome::CutOff) + story.count(Some(who), Outcome::Failed);
+        if story.workers[who].signals_us.is_empty() && lost == 0 {
+            continue;
+        }
+        let name = &member.name;
+        sentences.push(if story.kept(who) {
+            (true, format!("{name}: drained; every call that it had was finished."))
+        } else if lost > 0 {
+            (false, format!("{name}: {lost} of its {} calls were lost.", story.calls_of(who).count()))
+        } else {
+            (false, format!("{name}: lost no call, but {}.", member.trouble()))
+        });
+    }
+    sentences.push(if without == 0 {
+        (true, format!("All {all} callers got an agent."))
+    } else {
+        (false, format!("{without} of {all} callers got no agent."))
+    });
+    sentences
+}
+
+/// A time in the unit that suits it.
+pub(crate) fn time(time_us: u64) -> String {
+    match time_us {
+        0..1_000 => format!("0.{:02} ms", time_us / 10),
+        1_000..10_000 => format!("{}.{} ms", time_us / 1_000, time_us % 1_000 / 100),
+        10_000..1_000_000 => format!("{} ms", time_us / 1_000),
+        _ => format!("{}.{} s", time_us / 1_000_000, time_us % 1_000_000 / 100_000),
+    }
+}

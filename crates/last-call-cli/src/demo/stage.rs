@@ -1,0 +1,382 @@
+//! The demo as it runs: the server, the workers, the callers.
+//!
+//! Owns every process, socket and task of it; dropped, all are gone. Refuses counts and times: the story has them.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use last_call_server::{Config, Keys, Notes, Server};
+use last_call_worker::{Dialler, Endpoint, StartError, api_secret};
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::agent::{Told, USER_THREADS};
+use super::api::{Api, ApiError};
+use super::child::Child;
+use super::picture::time;
+use super::script::{self, BLOCK, Step};
+use super::story::{Left, Story, Who};
+use super::tap::{Seen, SeenWhat, Tap, Upstream};
+use super::{Options, now_us};
+use crate::failure::Failure;
+
+/// A worker in Python may take ten seconds to register, on a busy machine more.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(60);
+/// After the last step: calls last up to seven seconds, and some workers take long to leave.
+const LEFT_WITHIN: Duration = Duration::from_secs(45);
+
+/// Where the demo is played.
+pub(crate) struct Site {
+    endpoint: Endpoint,
+    keys: Keys,
+    /// The embedded server, while it does not run.
+    server: Option<Server>,
+    /// Whether there are rooms to join.
+    rooms: bool,
+}
+
+impl Site {
+    /// A server of our own, which nobody else can use: its secret is new.
+    pub(crate) fn embedded() -> Result<Self, Failure> {
+        let secret = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
+        let keys = Keys { key: "demo".to_owned(), secret };
+        let server = Server::bind(Config::new(([127, 0, 0, 1], 0).into(), keys.clone()))?;
+        let endpoint = Endpoint::parse(&server.url(), false).map_err(StartError::from)?;
+        Ok(Self { endpoint, keys, server: Some(server), rooms: false })
+    }
+
+    /// A server that runs.
+    pub(crate) fn remote(url: &str, options: &Options) -> Result<Self, Failure> {
+        let missing = |what| Failure::Usage(format!("--url needs {what}"));
+        let secret = api_secret(options.api_secret_file.as_deref(), "LIVEKIT_API_SECRET")?;
+        let secret = secret.ok_or_else(|| missing("LIVEKIT_API_SECRET, or --api-secret-file"))?;
+        let key = options.api_key.clone().ok_or_else(|| missing("LIVEKIT_API_KEY, or --api-key"))?;
+        let endpoint = Endpoint::parse(url, options.insecure_ws).map_err(StartError::from)?;
+        Ok(Self { endpoint, keys: Keys { key, secret }, server: None, rooms: true })
+    }
+
+    fn upstream(&self) -> Upstream {
+        Upstream { dialler: Dialler::new(self.endpoint.clone()), rooms: self.rooms }
+    }
+}
+
+/// A worker with its process and its way to the server.
+struct Actor {
+    /// Closed when the actor is gone.
+    _tap: Tap,
+    child: Child,
+    /// The server's name for it.
+    worker_id: Option<String>,
+}
+
+/// Everything that runs.
+pub(crate) struct Stage {
+    site: Site,
+    api: Api,
+    notes: Option<Notes>,
+    /// By their place in the story.
+    actors: BTreeMap<Who, Actor>,
+    story: Story,
+    saw: mpsc::UnboundedSender<Seen>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    /// Rooms whose callers hang up, and when.
+    hangs_up: mpsc::UnboundedSender<(String, u64)>,
+    hung_up: mpsc::UnboundedReceiver<(String, u64)>,
+    calls: JoinSet<Result<(), ApiError>>,
+    /// Ends with the stage.
+    _server: JoinSet<()>,
+    agent_name: String,
+    /// Names the rooms of this demo.
+    nonce: String,
+    began: Instant,
+}
+
+impl Stage {
+    /// Nothing runs yet but the embedded server.
+    pub(crate) fn new(mut site: Site) -> Self {
+        let (saw, seen) = mpsc::unbounded_channel();
+        let (hangs_up, hung_up) = mpsc::unbounded_channel();
+        let mut server = JoinSet::new();
+        let notes = site.server.as_ref().map(Server::notes);
+        if let Some(embedded) = site.server.take() {
+            server.spawn(embedded.run(pending()));
+        }
+        let nonce: String = std::iter::repeat_with(fastrand::alphanumeric).take(6).collect();
+        Self {
+            api: Api::new(Dialler::new(site.endpoint.clone()), site.keys.clone()),
+            site,
+            notes,
+            actors: BTreeMap::new(),
+            story: Story::default(),
+            saw,
+            seen,
+            hangs_up,
+            hung_up,
+            calls: JoinSet::new(),
+            _server: server,
+            agent_name: format!("last-call-demo-{nonce}"),
+            nonce,
+            began: Instant::now(),
+        }
+    }
+
+    /// Plays it to the end.
+    pub(crate) async fn play(mut self, theirs: Option<Vec<String>>) -> Result<Story, Failure> {
+        if self.notes.is_some() {
+            let page = self.site.endpoint.as_str().replacen("ws", "http", 1);
+            self.say("server", &format!("embedded; watch it live at {page}/"))?;
+        } else {
+            self.say("server", &self.site.endpoint.authority())?;
+        }
+        let mut old = Vec::new();
+        if let Some(words) = theirs {
+            let who = self.start("your worker", false, others(&words)).await?;
+            self.agent_name.clone_from(&self.story.workers[who].agent_name);
+            old.push(who);
+        }
+        let name = if old.is_empty() { "old worker" } else { "our worker" };
+        old.push(self.start(name, true, ours(&self.agent_name)?).await?);
+        let relief = self.perform(&old).await?;
+        self.wait_for_the_end(&old).await?;
+        if let Some(actor) = self.actors.get(&relief) {
+            actor.child.terminate();
+        }
+        self.wait_for_the_end(&[relief]).await?;
+        Ok(self.story)
+    }
+
+    /// Does every step in its time; the new worker.
+    async fn perform(&mut self, old: &[Who]) -> Result<Who, Failure> {
+        let origin = Instant::now();
+        let mut relief = 0;
+        self.say("callers", "call; each hangs up after three to seven seconds")?;
+        for (at, step) in script::steps() {
+            self.watch_until(origin + at).await?;
+            match step {
+                Step::Call(lasts) => self.call(lasts, String::new()),
+                Step::BlockingCall(lasts) => {
+                    let told = Told { block: BLOCK };
+                    self.call(lasts, serde_json::to_string(&told).map_err(io::Error::from)?);
+                }
+                Step::StartRelief => {
+                    relief = self.start("new worker", true, ours(&self.agent_name)?).await?;
+                }
+                Step::Held => {
+                    for who in old.iter().filter(|who| self.story.workers[**who].ours) {
+                        let name = &self.story.workers[*who].name;
+                        self.say(name, "every thread of its own code is held, for three seconds")?;
+                    }
+                }
+                Step::Signal => old.iter().try_for_each(|who| self.terminate(*who))?,
+            }
+        }
+        self.say("callers", "nobody calls any more")?;
+        Ok(relief)
+    }
+
+    /// Starts a worker, and waits until it has registered.
+    async fn start(&mut self, name: &str, ours: bool, mut command: Command) -> Result<Who, Failure> {
+        let at_us = now_us();
+        let who = self.story.started(name, ours, at_us);
+        let tap = Tap::start(self.site.upstream(), who, self.saw.clone());
+        let tap = tap.map_err(|error| StartError::System { what: "port for the tap", error })?;
+        command
+            .env("LIVEKIT_URL", tap.url())
+            .env("LIVEKIT_API_KEY", &self.site.keys.key)
+            .env("LIVEKIT_API_SECRET", &self.site.keys.secret);
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        let child = Child::start(command)
+            .map_err(|error| Failure::Demo(format!("cannot start {program}: {error}")))?;
+        self.actors.insert(who, Actor { _tap: tap, child, worker_id: None });
+        let deadline = Instant::now() + REGISTERED_WITHIN;
+        while self.story.workers[who].registered_us.is_none() {
+            let happened = self.watch_once(deadline).await?;
+            let member = &self.story.workers[who];
+            let trouble = match (member.left, happened) {
+                (Some((_, left)), _) => format!("ended before it registered: {left}"),
+                (None, false) => format!("has not registered within {REGISTERED_WITHIN:?}"),
+                (None, true) => continue,
+            };
+            let lines = match self.actors.remove(&who) {
+                Some(actor) if member.left.is_some() => actor.child.last_words().await,
+                Some(actor) => actor.child.last_lines(),
+                None => String::new(),
+            };
+            return Err(Failure::Demo(format!("the {name} {trouble}; its last lines:\n{lines}")));
+        }
+        let took = self.story.workers[who].registered_us.unwrap_or(at_us).saturating_sub(at_us);
+        self.say(name, &format!("registered {} after its start", time(took)))?;
+        Ok(who)
+    }
+
+    fn terminate(&mut self, who: Who) -> Result<(), Failure> {
+        let Some(actor) = self.actors.get(&who) else { return Ok(()) };
+        if self.story.workers[who].left.is_some() {
+            return Ok(());
+        }
+        let at_us = now_us();
+        actor.child.terminate();
+        let first = self.story.workers[who].signals_us.is_empty();
+        self.story.signalled(who, at_us);
+        if let Some(notes) = &self.notes {
+            notes.say(actor.worker_id.as_deref(), "SIGTERM");
+        }
+        let calls = self.story.running(who, at_us);
+        let text = if first {
+            format!("SIGTERM, amid {calls} calls")
+        } else {
+            format!("SIGTERM again, amid {calls} calls")
+        };
+        let name = self.story.workers[who].name.clone();
+        Ok(self.say(&name, &text)?)
+    }
+
+    /// Someone calls, and hangs up in time.
+    fn call(&mut self, lasts: Duration, metadata: String) {
+        let room = format!("last-call-demo-{}-{:03}", self.nonce, self.story.calls.len() + 1);
+        self.story.called(&room, now_us());
+        let (api, agent_name, hangs_up) = (self.api.clone(), self.agent_name.clone(), self.hangs_up.clone());
+        self.calls.spawn(async move {
+            // A worker without a name is sent to every new room.
+            let dispatch = if agent_name.is_empty() {
+                api.create_room(&room).await.map(|()| None)
+            } else {
+                api.create_dispatch(&room, &agent_name, &metadata).await.map(Some)
+            }?;
+            tokio::time::sleep(lasts).await;
+            // Nobody is there to hear it when the demo ends.
+            let _ = hangs_up.send((room.clone(), now_us()));
+            if let Some(dispatch) = dispatch {
+                api.delete_dispatch(&room, &dispatch).await?;
+            }
+            api.delete_room(&room).await
+        });
+    }
+
+    /// Until these have left and nobody is on the line.
+    async fn wait_for_the_end(&mut self, of: &[Who]) -> Result<(), Failure> {
+        let deadline = Instant::now() + LEFT_WITHIN;
+        let running = |stage: &Self| {
+            !stage.calls.is_empty() || of.iter().any(|who| stage.story.workers[*who].left.is_none())
+        };
+        while running(self) && self.watch_once(deadline).await? {}
+        for who in of {
+            if self.story.workers[*who].left.is_none() {
+                self.actors.remove(who);
+                self.left(*who, Left::Stayed)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn watch_until(&mut self, deadline: Instant) -> Result<(), Failure> {
+        while self.watch_once(deadline).await? {}
+        Ok(())
+    }
+
+    /// Takes in the next thing that happens; whether one did before the deadline.
+    async fn watch_once(&mut self, deadline: Instant) -> Result<bool, Failure> {
+        let leaves = async |actors: &mut BTreeMap<Who, Actor>| {
+            let runs = |(who, _): &(&Who, _)| self.story.workers[**who].left.is_none();
+            let ends = actors
+                .iter_mut()
+                .filter(runs)
+                .map(|(who, actor)| async { (*who, actor.child.ended().await) });
+            let mut ends: FuturesUnordered<_> = ends.collect();
+            match ends.next().await {
+                Some(end) => end,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            Some(seen) = self.seen.recv() => self.saw(seen)?,
+            Some((room, at_us)) = self.hung_up.recv() => self.story.hung_up(&room, at_us),
+            Some(call) = self.calls.join_next() => {
+                call.map_err(|error| Failure::Demo(format!("a caller's task died: {error}")))??;
+            }
+            (who, left) = leaves(&mut self.actors) => {
+                // What it said last is on its way through the tap.
+                while let Ok(seen) = self.seen.try_recv() {
+                    self.saw(seen)?;
+                }
+                self.left(who, left)?;
+            }
+            () = sleep_until(deadline) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn saw(&mut self, seen: Seen) -> io::Result<()> {
+        let Seen { at_us, worker: who, what } = seen;
+        if let (SeenWhat::Registered { worker_id }, Some(actor)) = (&what, self.actors.get_mut(&who)) {
+            actor.worker_id = Some(worker_id.clone());
+        }
+        let before = self.story.workers[who].full_us;
+        self.story.saw(who, at_us, what);
+        let member = &self.story.workers[who];
+        if before.is_none()
+            && let Some(after) = member.full_after_us()
+        {
+            let name = member.name.clone();
+            self.say(&name, &format!("says that it is full, {} after the signal", time(after)))?;
+        }
+        Ok(())
+    }
+
+    fn left(&mut self, who: Who, left: Left) -> io::Result<()> {
+        self.story.left(who, now_us(), left);
+        let name = self.story.workers[who].name.clone();
+        match self.story.lingered_us(who) {
+            Some(after) => self.say(&name, &format!("{left}, {} after its last call", time(after))),
+            None => self.say(&name, &left.to_string()),
+        }
+    }
+
+    /// One line of progress.
+    fn say(&self, who: &str, text: &str) -> io::Result<()> {
+        writeln!(io::stdout(), "{:5.1} s  {who:11}  {text}", self.began.elapsed().as_secs_f64())
+    }
+}
+
+/// The demo's own worker: this program.
+fn ours(agent_name: &str) -> Result<Command, StartError> {
+    let program = std::env::current_exe()
+        .map_err(|error| StartError::System { what: "path of this program", error })?;
+    let mut command = Command::new(program);
+    let threads = USER_THREADS.to_string();
+    command.args(["demo-agent", "start", "--agent-name", agent_name, "--user-threads", &threads]);
+    // The machine's other load is not the demo's matter.
+    command.args([
+        "--load-threshold",
+        "off",
+        "--http",
+        "off",
+        "--drain-timeout",
+        "1m",
+        "--log-format",
+        "pretty",
+    ]);
+    let settings = std::env::vars_os().map(|(name, _)| name);
+    let not_meant = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("LIVEKIT_") || name.starts_with("LAST_CALL_") || name.starts_with("OTEL_")
+    };
+    settings.filter(not_meant).for_each(|name| {
+        command.env_remove(name);
+    });
+    Ok(command)
+}
+
+/// Another's.
+fn others(words: &[String]) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+}
