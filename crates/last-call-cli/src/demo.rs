@@ -25,9 +25,9 @@ use clap::{ArgAction, Args};
 use last_call_server::page;
 use last_call_worker::{Exit, StartError};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::told;
 use picture::Paper;
 use stage::{Site, Stage};
 use story::Story;
@@ -85,14 +85,11 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let theirs = options.worker.as_deref().map(words).transpose()?;
     let runtime = Runtime::new().map_err(|error| StartError::System { what: "runtime", error })?;
+    let told = told::to_end()?;
     let played = runtime.block_on(async {
-        let lacks = |error| StartError::System { what: "signal handler", error };
-        let mut terminate = signal(SignalKind::terminate()).map_err(lacks)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(lacks)?;
         tokio::select! {
             played = play(options, theirs) => played,
-            _ = terminate.recv() => Err(Failure::Interrupted),
-            _ = interrupt.recv() => Err(Failure::Interrupted),
+            () = told => Err(Failure::Interrupted),
         }
     });
     // A name that resolves for ever holds nobody.
@@ -135,12 +132,7 @@ fn write(story: &Story, options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let path = &options.html;
-    let facts: Vec<_> = picture::figures(story)
-        .into_iter()
-        .map(|(label, cells)| (label, cells.join(" | ")))
-        .filter(|(label, _)| !label.is_empty())
-        .collect();
-    let html = page::recorded("Last Call: a release amid calls", &story.events, &facts);
+    let html = page::recorded("Last Call: a release amid calls", &story.events, &picture::facts(story));
     fs::write(path, html).map_err(|error| Failure::Html { path: path.clone(), error })?;
     let shown = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     writeln!(io::stdout(), "\nthe timeline as a page: {}", shown.display())?;

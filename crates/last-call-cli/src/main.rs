@@ -7,6 +7,7 @@ mod demo;
 mod failure;
 mod orders;
 mod server;
+mod told;
 
 use std::process::ExitCode;
 

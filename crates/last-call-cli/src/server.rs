@@ -11,9 +11,9 @@ use clap::{ArgAction, Args};
 use last_call_server::{Config, Keys, Rooms, Server};
 use last_call_worker::{LogOptions, StartError, api_secret};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
+use crate::told;
 
 /// What livekit-server's own development mode takes.
 const KEY: &str = "devkey";
@@ -106,23 +106,15 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let known = config.keys.secret == SECRET;
     let server = Server::bind(config)?;
     let _logs = options.log.start()?;
-    let lacks = |what| move |error| StartError::System { what, error };
-    let runtime = Runtime::new().map_err(lacks("runtime"))?;
+    let told = told::to_end()?;
+    let runtime = Runtime::new().map_err(|error| StartError::System { what: "runtime", error })?;
     runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate()).map_err(lacks("signal handler"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(lacks("signal handler"))?;
         if io::stdout().is_terminal() {
             options.welcome(&server, known)?;
         } else {
             let only_here = server.address().ip().is_loopback();
             tracing::info!(address = %server.address(), url = server.url(), only_this_machine = only_here, "listening");
         }
-        let told = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
         server.run(told).await;
         Ok(ExitCode::SUCCESS)
     })

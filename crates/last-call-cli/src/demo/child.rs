@@ -52,6 +52,11 @@ impl Child {
         Ok(Self { process, pid: Pid::from_raw(number), said, readers })
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Sends SIGTERM to this process alone, as Kubernetes does.
     pub(crate) fn terminate(&self) {
         // One that has left is not there to be told.

@@ -155,7 +155,13 @@ pub(crate) fn figures(story: &Story) -> Vec<(String, Vec<String>)> {
     let offers = |offers: Offers| {
         let Offers { made, accepted, declined } = offers;
         let silent = made.saturating_sub(accepted + declined);
-        format!("{made}: {accepted} taken, {declined} declined, {silent} not answered")
+        sum(made, &[(accepted, "taken"), (declined, "declined"), (silent, "not answered")])
+    };
+    let calls = |who| {
+        let count = |outcome| u32::try_from(story.count(Some(who), outcome)).unwrap_or(u32::MAX);
+        let parts = [Outcome::Finished, Outcome::Failed, Outcome::CutOff].map(count);
+        let [finished, failed, cut_off] = parts;
+        sum(parts.iter().sum(), &[(finished, "ended well"), (failed, "failed"), (cut_off, "cut off")])
     };
     let at_signal =
         |member: &Member, who| story.running(who, member.signals_us.first().copied().unwrap_or_default());
@@ -169,15 +175,28 @@ pub(crate) fn figures(story: &Story) -> Vec<(String, Vec<String>)> {
         row("offers after SIGTERM", &|member, _| offers(member.after)),
         row("taken after it was full", &|member, _| member.taken_when_full.to_string()),
         row("calls at SIGTERM", &|member, who| at_signal(member, who).to_string()),
-        row("calls in all", &|_, who| story.calls_of(who).count().to_string()),
-        row("  ended well", &|_, who| story.count(Some(who), Outcome::Finished).to_string()),
-        row("  failed", &|_, who| story.count(Some(who), Outcome::Failed).to_string()),
-        row("  cut off", &|_, who| story.count(Some(who), Outcome::CutOff).to_string()),
+        row("calls in all", &|_, who| calls(who)),
         row("last call to exit", &|_, who| story.lingered_us(who).map_or_else(|| "-".to_owned(), time)),
         row("exit", &|member, _| {
             member.left.map_or_else(|| Left::Stayed.to_string(), |(_, left)| left.to_string())
         }),
     ]
+}
+
+/// The figures as pairs; where several workers drained, each with its name.
+pub(crate) fn facts(story: &Story) -> Vec<(String, String)> {
+    let mut figures = figures(story).into_iter();
+    let (_, names) = figures.next().unwrap_or_default();
+    let of_all = |cells: Vec<String>| match &cells[..] {
+        [cell] => cell.clone(),
+        _ => names
+            .iter()
+            .zip(&cells)
+            .map(|(name, cell)| format!("{name}: {cell}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+    };
+    figures.map(|(label, cells)| (label.trim().to_owned(), of_all(cells))).collect()
 }
 
 /// The figures as a table, and what they come to.
@@ -222,6 +241,13 @@ pub(crate) fn verdict(story: &Story) -> Vec<(bool, String)> {
         (false, format!("{without} of {all} callers got no agent."))
     });
     sentences
+}
+
+/// A number and what it is made of, without what it has none of.
+fn sum(whole: u32, parts: &[(u32, &str)]) -> String {
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<_> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    if parts.is_empty() { "none".to_owned() } else { format!("{whole}: {}", parts.join(", ")) }
 }
 
 /// A time in the unit that suits it.

@@ -193,6 +193,7 @@ impl Stage {
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let child = Child::start(command)
             .map_err(|error| Failure::Demo(format!("cannot start {program}: {error}")))?;
+        self.story.workers[who].key = format!("process {}", child.pid());
         self.actors.insert(who, Actor { _tap: tap, child, worker_id: None });
         let deadline = Instant::now() + REGISTERED_WITHIN;
         while self.story.workers[who].registered_us.is_none() {

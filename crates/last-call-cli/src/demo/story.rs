@@ -31,6 +31,8 @@ pub(crate) struct Member {
     pub(crate) name: String,
     /// Whether it is the demo's own.
     pub(crate) ours: bool,
+    /// The worker on the page; a reconnection does not change it.
+    pub(crate) key: String,
     pub(crate) started_us: u64,
     pub(crate) agent_name: String,
     version: String,
@@ -97,6 +99,7 @@ impl Story {
         self.workers.push(Member {
             name: name.to_owned(),
             ours,
+            key: name.to_owned(),
             started_us: at_us,
             agent_name: String::new(),
             version: String::new(),
@@ -139,7 +142,7 @@ impl Story {
             member.full_us = Some(at_us);
         }
         member.signals_us.push(at_us);
-        let worker = Some(member.name.clone());
+        let worker = Some(member.key.clone());
         self.events.push(Event { at_us, what: What::Noted { worker, text: "SIGTERM".to_owned() } });
     }
 
@@ -147,14 +150,14 @@ impl Story {
     pub(crate) fn left(&mut self, who: Who, at_us: u64, left: Left) {
         let member = &mut self.workers[who];
         member.left = Some((at_us, left));
-        let worker = Some(member.name.clone());
+        let worker = Some(member.key.clone());
         self.events.push(Event { at_us, what: What::Noted { worker, text: left.to_string() } });
     }
 
     /// A worker's conversation with the server went on.
     pub(crate) fn saw(&mut self, who: Who, at_us: u64, what: SeenWhat) {
         let member = &mut self.workers[who];
-        let worker = member.name.clone();
+        let worker = member.key.clone();
         let what = match what {
             SeenWhat::Registering { agent_name, version } => {
                 member.agent_name = agent_name;
@@ -164,7 +167,7 @@ impl Story {
             SeenWhat::Registered { .. } => {
                 member.registered_us.get_or_insert(at_us);
                 member.full_since_us = None;
-                let (agent_name, version) = (member.agent_name.clone(), member.version.clone());
+                let (agent_name, version) = (member.name.clone(), member.version.clone());
                 What::WorkerRegistered { worker, agent_name, version }
             }
             SeenWhat::Status { available, draining, load, jobs } => {

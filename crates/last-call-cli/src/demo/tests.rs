@@ -172,6 +172,45 @@ fn one_that_was_full_before_the_signal_is_full_at_once() {
 }
 
 #[test]
+fn wire_1_no_order_of_facts_panics() {
+    bolero::check!().with_type::<Vec<(u8, bool, u8, u32)>>().for_each(|facts| {
+        let mut story = Story::default();
+        worker(&mut story, "old worker");
+        worker(&mut story, "new worker");
+        for (kind, second, room, at_us) in facts {
+            let (who, room, at_us) = (usize::from(*second), room.to_string(), u64::from(*at_us));
+            let job = format!("AJ_{room}_{who}");
+            match kind % 9 {
+                0 => story.called(&room, at_us),
+                1 => story.hung_up(&room, at_us),
+                2 => story.signalled(who, at_us),
+                3 => story.left(who, at_us, Left::Code(0)),
+                4 => story.saw(who, at_us, status(room.len() > 1)),
+                5 => offered(&mut story, who, &room, at_us, Some(Reply::Accepted)),
+                6 => offered(&mut story, who, &room, at_us, None),
+                7 => ended(&mut story, who, &room, at_us, room.len() > 1),
+                _ => story.saw(who, at_us, SeenWhat::Answered { job, reply: Reply::Declined }),
+            }
+        }
+        let paper = Paper { columns: 80, colours: true, unicode: true };
+        picture::timeline(&story, paper);
+        picture::table(&story, paper);
+        let mut outcomes = [None, Some(0), Some(1)].into_iter().flat_map(|who| {
+            [Outcome::Finished, Outcome::Failed, Outcome::CutOff, Outcome::NoAgent].map(|what| (who, what))
+        });
+        let all = outcomes.by_ref().map(|(who, what)| story.count(who, what)).sum::<usize>();
+        assert_eq!(all, story.calls.len(), "every call has one outcome");
+    });
+}
+
+#[test]
+fn wire_1_no_command_line_of_a_worker_panics() {
+    bolero::check!().with_type::<String>().for_each(|text| {
+        let _ = super::words(text);
+    });
+}
+
+#[test]
 fn times_have_units() {
     let shown = [
         (0, "0.00 ms"),

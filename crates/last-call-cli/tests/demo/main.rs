@@ -75,7 +75,10 @@ fn a_release_amid_calls_is_shown() -> Result<()> {
 fn on_livekit_server_with_a_worker_beside_ours() -> Result<()> {
     let livekit = match LiveKit::binary() {
         Ok(_) => LiveKit::start()?,
-        Err(missing) => return Ok(skip(missing)),
+        Err(missing) => {
+            skip(missing);
+            return Ok(());
+        }
     };
     let directory = tempfile::tempdir()?;
     let theirs = format!("'{PROGRAM}' demo-agent start --load-threshold off --http off --agent-name theirs");

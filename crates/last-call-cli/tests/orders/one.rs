@@ -1,8 +1,9 @@
 //! One worker, found where the environment or an argument says.
 
 use std::fs::Permissions;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use last_call_testkit::skip;
@@ -133,18 +134,23 @@ fn a_socket_of_another_user_says_whose_it_is() {
     assert!(done.code == Some(1) && done.err.contains(&expected), "{done:?}");
 }
 
+/// Takes one request.
+fn asked(listener: &UnixListener) -> UnixStream {
+    let (caller, _) = listener.accept().expect("a caller");
+    let mut head = BufReader::new(caller.try_clone().expect("a second handle")).lines();
+    while head.next().is_some_and(|line| !line.expect("a line").is_empty()) {}
+    caller
+}
+
 #[test]
 fn whoever_else_listens_is_no_worker() {
     let rig = Rig::new();
     let socket = rig.at("other.sock");
     let listener = UnixListener::bind(&socket).expect("bound");
     let other = std::thread::spawn(move || {
-        use std::io::{BufRead, BufReader, Write};
         for _ in 0..2 {
-            let (mut caller, _) = listener.accept().expect("a caller");
-            let mut head = BufReader::new(caller.try_clone().expect("a second handle")).lines();
-            while head.next().is_some_and(|line| !line.expect("a line").is_empty()) {}
-            let _ = caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"phase\": 1}");
+            let _ =
+                asked(&listener).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"phase\": 1}");
         }
     });
     for (command, said) in [("ps", "its status makes no sense"), ("drain", "it answers 200 OK")] {
@@ -152,4 +158,21 @@ fn whoever_else_listens_is_no_worker() {
         assert!(done.code == Some(1) && done.err.contains(said), "{done:?}");
     }
     other.join().expect("both came");
+}
+
+#[test]
+fn a_worker_that_leaves_within_its_answer_has_drained() {
+    for (order, code) in [("drain", 0), ("quiet", 1)] {
+        let rig = Rig::new();
+        let socket = rig.at("admin.sock");
+        let listener = UnixListener::bind(&socket).expect("bound");
+        let leaving = std::thread::spawn(move || {
+            let caller = asked(&listener);
+            drop(listener);
+            drop(caller);
+        });
+        let done = last_call(&[order, text(&socket)], None);
+        assert_eq!(done.code, Some(code), "{done:?}");
+        leaving.join().expect("it left");
+    }
 }
