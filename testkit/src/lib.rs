@@ -8,6 +8,7 @@
 //! | use the official Python SDK | [`Python`] |
 //! | spoil a connection byte by byte or frame by frame | [`Relay`] |
 //! | cut a network cable | [`Netns`] |
+//! | be the network's DNS server | [`Dns`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
@@ -23,6 +24,7 @@ mod busy;
 mod certificate;
 mod child;
 mod cut;
+mod dns;
 mod histogram;
 mod host;
 mod launch;
@@ -41,6 +43,7 @@ pub use busy::Spinners;
 pub use certificate::Certificate;
 pub use child::{Child, Exit, Line, Source};
 pub use cut::Cut;
+pub use dns::Dns;
 pub use histogram::Histogram;
 pub use launch::{Launch, Signal, pid_1_possible};
 pub use livekit::{Api, LiveKit};

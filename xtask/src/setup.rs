@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cache::Cache;
-use crate::say;
+use crate::{musl, say};
 
 pub(crate) use deny::cargo_deny;
 
@@ -36,6 +36,9 @@ pub(crate) struct Ready {
 /// when something cannot be installed, built or fetched.
 pub(crate) fn run(install: bool) -> Result<Ready> {
     system::check(install)?;
+    if cfg!(target_os = "linux") {
+        musl::check(install)?;
+    }
     let cache = Cache::open()?;
     let _claim = cache.lock()?;
     let ready =

@@ -4,10 +4,15 @@
 //! command installs it, and in CI (the variable CI is set) a test that would skip itself fails.
 
 use std::env;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::{setup, step};
+use crate::{musl, setup, step, workspace};
+
+/// Every package. OpenTelemetry is in the workers under test although it is off by default, so that its own
+/// tests run; the other tests show that it does nothing unless told to.
+const EVERYTHING: [&str; 3] = ["--workspace", "--features", "last-call-examples/otel"];
 
 /// Sets up, builds, and runs the tests whose names contain one of `filters` (all where there is none).
 ///
@@ -15,9 +20,10 @@ use crate::{setup, step};
 /// When a tool is missing, the build fails or a test fails.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     let ready = setup::run(false)?;
-    step::run("build", step::cargo("test").args(["--workspace", "--no-run"]))?;
+    step::run("build", step::cargo("test").args(EVERYTHING).arg("--no-run"))?;
+    let binary = static_binary()?;
     let mut tests = step::cargo("test");
-    tests.args(["--workspace", "--no-fail-fast", "--"]).args(filters);
+    tests.args(EVERYTHING).args(["--no-fail-fast", "--"]).args(filters);
     // A developer who names a server or an interpreter means it.
     for (name, path) in [
         ("LAST_CALL_LIVEKIT_SERVER", ready.server),
@@ -28,8 +34,18 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
             tests.env(name, path);
         }
     }
+    tests.envs(binary.map(|path| (musl::VARIABLE, path)));
     if env::var_os("CI").is_some() {
         tests.env("LAST_CALL_NO_SKIP", "1");
     }
     step::run("test", &mut tests).context("some tests failed; run one alone with `cargo xtask test <name>`")
+}
+
+/// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.
+fn static_binary() -> Result<Option<PathBuf>> {
+    if !cfg!(target_os = "linux") {
+        return Ok(None);
+    }
+    let quick = ["--config", "profile.dev.package.\"*\".opt-level=0", "--config", "profile.dev.debug=false"];
+    musl::build("static binary", &workspace::root(), &quick, &[]).map(Some)
 }

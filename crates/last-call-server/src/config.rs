@@ -26,13 +26,22 @@ pub struct Config {
     pub rooms: Option<Rooms>,
     /// Where to post webhooks. Default nowhere.
     pub webhooks: Vec<String>,
+    /// Whether a browser gets a page at `/` that shows workers and calls, to anyone and without a token. Default: where
+    /// the server listens on loopback only. Whatever it says, the page is refused under a name other than `localhost`:
+    /// a website could point its own name here.
+    pub page: Option<bool>,
 }
 
 impl Config {
     /// All defaults.
     #[must_use]
     pub fn new(address: SocketAddr, keys: Keys) -> Self {
-        Self { address, keys, target_load: TARGET_LOAD, rooms: None, webhooks: Vec::new() }
+        Self { address, keys, target_load: TARGET_LOAD, rooms: None, webhooks: Vec::new(), page: None }
+    }
+
+    /// Whether there is a page.
+    pub(crate) fn has_page(&self) -> bool {
+        self.page.unwrap_or_else(|| self.address.ip().to_canonical().is_loopback())
     }
 
     /// The target load as the core has it.

@@ -6,17 +6,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-/// One thing that happened. As JSON: `{"at_ms": …, "event": "assigned", …}`.
+/// Bytes of a text that strangers choose; room names are at most 256.
+const LONGEST: usize = 512;
+
+/// One thing that happened. As JSON: `{"at_us": …, "event": "assigned", …}`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
-    /// When, in milliseconds since 1970.
-    pub at_ms: u64,
+    /// When, in microseconds since 1970.
+    pub at_us: u64,
     /// What.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What happened. Workers are named by `AW_…`, jobs by `AJ_…`, dispatches by `AD_…`.
+/// What happened. Workers are named by `AW_…`, jobs by `AJ_…`, dispatches by `AD_…`. A text that came from a worker or
+/// a caller is cut after 512 bytes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -50,6 +54,8 @@ pub enum What {
     JobEnded { job: String, worker: String, success: bool, error: String },
     /// The connection of the job's worker is gone. The job is forgotten, not offered again.
     JobOrphaned { job: String, worker: String, dispatch: String, room: String },
+    /// A remark of whoever runs the server, on one worker or on all: see [`Notes`](crate::Notes).
+    Noted { worker: Option<String>, text: String },
 }
 
 /// A worker's answer to an offer.
@@ -71,7 +77,30 @@ pub(crate) fn since_1970() -> std::time::Duration {
 
 impl Event {
     /// This, now.
-    pub(crate) fn now(what: What) -> Self {
-        Self { at_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX), what }
+    #[must_use]
+    pub fn now(what: What) -> Self {
+        Self { at_us: u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX), what }
+    }
+}
+
+/// A text short enough to be remembered with a thousand others, cut where it is not.
+pub(crate) fn brief(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let cut = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST).last();
+    format!("{}…", &text[..cut.unwrap_or_default()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_letters() {
+        assert_eq!(brief("room"), "room");
+        assert_eq!(brief(&"x".repeat(512)).len(), 512);
+        let cut = brief(&"é".repeat(10_000));
+        assert!(cut.starts_with('é') && cut.ends_with("é…") && cut.len() <= 515, "{}", cut.len());
     }
 }

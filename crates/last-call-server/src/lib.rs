@@ -37,6 +37,8 @@ mod event;
 mod http;
 mod hub;
 mod id;
+mod journal;
+pub mod page;
 mod server;
 mod shared;
 mod twirp;
@@ -45,4 +47,5 @@ mod wire;
 
 pub use config::{BindError, Config, Keys, Rooms};
 pub use event::{Event, Reply, What};
+pub use journal::Notes;
 pub use server::Server;

@@ -16,11 +16,11 @@ use crate::config::{BindError, Config};
 use crate::event::Event;
 use crate::http;
 use crate::hub::{Hub, Outlets};
+use crate::journal::{Journal, Notes};
+use crate::page::Page;
 use crate::shared::Shared;
 use crate::webhook::Receiver;
 
-/// Events kept for a follower that is slow; older ones are lost to it.
-const EVENTS: usize = 1_024;
 /// What workers and webhooks are given at the end.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -29,7 +29,7 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    events: broadcast::Sender<Event>,
+    journal: Journal,
     config: Config,
 }
 
@@ -45,7 +45,7 @@ impl Server {
         let listener = TcpListener::bind(address).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, address, events: broadcast::Sender::new(EVENTS), config })
+        Ok(Self { listener, address, journal: Journal::new(config.has_page()), config })
     }
 
     /// Where it listens.
@@ -63,14 +63,20 @@ impl Server {
     /// Everything that happens from now on. One who is more than 1,024 events late misses some, and is told.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        self.journal.follow()
+    }
+
+    /// The way to put a remark among the events. It may be used from any thread, before and while the server runs.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        Notes::new(self.journal.clone())
     }
 
     /// Serves until `shutdown` is ready, then closes every socket and waits at most 2 s for the last words.
     /// Runs within a tokio runtime that has IO and time enabled. Dropped, it leaves workers' sockets open
     /// until the runtime ends.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listener, events, config, .. } = self;
+        let Self { listener, journal, config, .. } = self;
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "the runtime takes no socket: nothing is served"),
@@ -81,10 +87,11 @@ impl Server {
             posts.spawn(receiver.serve());
             queue
         });
-        let outlets = Outlets { events, webhooks: webhooks.collect() };
+        let page = config.has_page().then(|| Page::new(journal.clone()));
+        let outlets = Outlets { journal, webhooks: webhooks.collect() };
         let shared = Arc::new(Shared::new(Hub::new(&config, outlets), config.keys));
         let (alive, mut sockets) = mpsc::channel(1);
-        let router = http::router(Arc::clone(&shared), Agents { shared: Arc::clone(&shared), alive });
+        let router = http::router(Arc::clone(&shared), Agents { shared: Arc::clone(&shared), alive }, page);
         tokio::select! {
             () = shutdown => {}
             () = http::serve(listener, router) => {}

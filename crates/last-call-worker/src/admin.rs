@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -60,11 +61,14 @@ pub(crate) struct AdminSocket {
 }
 
 impl AdminSocket {
-    /// Binds `path`. A file left by a process that is gone is replaced.
+    /// Binds `path`, or where that is a directory a file in it of this process's number, so that one environment
+    /// does for several workers. A file left by a process that is gone is replaced.
     ///
     /// # Errors
     /// See [`AdminError`].
     pub(crate) fn bind(path: &Path) -> Result<Self, AdminError> {
+        let path =
+            &if path.is_dir() { path.join(format!("{}.sock", process::id())) } else { path.to_owned() };
         let failed = |source| AdminError::Io { path: path.to_owned(), source };
         make_way(path)?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());

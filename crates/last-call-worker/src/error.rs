@@ -115,7 +115,9 @@ pub enum UrlError {
 
 /// Why a connection did not open. Never shows a token.
 #[derive(Debug, Error)]
-pub(crate) enum DialError {
+#[expect(missing_docs, reason = "the texts say it")]
+#[non_exhaustive]
+pub enum DialError {
     #[error("cannot reach {host}:{port}: {error}")]
     Tcp { host: String, port: u16, error: String },
     #[error("TLS with {host} failed: {error}")]

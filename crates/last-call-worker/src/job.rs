@@ -21,6 +21,7 @@ pub(crate) use phase::JobPhase;
 pub use phase::{Draining, StopReason, Stopping};
 pub(crate) use tasks::{Tasks, panic_text};
 
+use crate::otel::JobTrace;
 use crate::runner::FromUser;
 use crate::secret::Secret;
 
@@ -42,6 +43,7 @@ pub struct JobContext(Arc<Inner>);
 struct Inner {
     info: Arc<JobInfo>,
     given: Given,
+    trace: JobTrace,
     phase: watch::Receiver<JobPhase>,
     tasks: Tasks,
     callbacks: Mutex<Vec<Callback>>,
@@ -63,12 +65,14 @@ impl JobContext {
     pub(crate) fn new(
         info: Arc<JobInfo>,
         given: Given,
+        trace: JobTrace,
         phase: watch::Receiver<JobPhase>,
         events: mpsc::UnboundedSender<FromUser>,
     ) -> Self {
         Self(Arc::new(Inner {
             info,
             given,
+            trace,
             phase,
             tasks: Tasks::default(),
             callbacks: Mutex::default(),
@@ -231,7 +235,11 @@ impl JobContext {
             room = info.room().name(),
             agent_name = info.agent_name()
         );
-        CURRENT.scope(self.clone(), future).instrument(span)
+        CURRENT.scope(self.clone(), self.trace().run(future)).instrument(span)
+    }
+
+    pub(crate) fn trace(&self) -> &JobTrace {
+        &self.0.trace
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {

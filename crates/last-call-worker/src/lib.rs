@@ -5,11 +5,14 @@
 //!
 //! | thread | what it does | user code |
 //! | --- | --- | --- |
-//! | `last-call-signal` | waits for signals, tells the link | never |
-//! | `last-call-link` | the server's socket, the core, the timers | never |
+//! | main, or `last-call-link` in [`Worker::serve`] | signals, the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
 //! | `last-call-log` | writes log lines | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
+//!
+//! With the feature `otel` each job is a span, and spans and metrics are pushed over OTLP/HTTP where the
+//! standard variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and its kin) name a collector; docs/operations.md says more.
+//! [`run`] exports; under [`Worker::serve`] a job's span goes to the program's global tracer provider.
 
 mod admin;
 mod command_line;
@@ -25,6 +28,11 @@ mod metrics;
 mod observe;
 mod offer;
 mod options;
+#[cfg(feature = "otel")]
+mod otel;
+#[cfg(not(feature = "otel"))]
+#[path = "otel/off.rs"]
+mod otel;
 mod program;
 mod run;
 mod runner;
@@ -33,13 +41,14 @@ mod serve;
 mod signal;
 mod socket;
 mod start;
+mod systemd;
 mod timers;
 mod token;
 mod wire;
 
 pub use command_line::{matches, parse};
 pub use config::api_secret;
-pub use error::{StartError, UrlError};
+pub use error::{DialError, StartError, UrlError};
 pub use exit::Exit;
 pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
@@ -47,6 +56,7 @@ pub use job::{
 pub use last_call_proto::{JobId, Outcome};
 pub use offer::{Acceptance, JobRequest, Reply};
 pub use log::Logs;
-pub use options::{Cli, LogOptions, Options};
+pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_with};
+pub use socket::{Dialler, Endpoint, Transport};

@@ -29,7 +29,9 @@ use crate::metrics::{Metrics, Rejected, Stage};
 use crate::observe::{Snapshot, Verb};
 use crate::offer::Reply;
 use crate::runner::{FromUser, TaskRunner};
+use crate::signal::ToLink;
 use crate::socket::{Socket, SocketEvent};
+use crate::systemd::Systemd;
 use crate::wire;
 
 pub(crate) use keep::Keep;
@@ -44,7 +46,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Control {
     /// Prewarming is done: register.
     Start,
-    /// SIGTERM and its like, with the moment at which the process saw it.
+    /// SIGTERM and its like, with the moment at which it was seen.
     Drain(std::time::Instant),
     Quiet,
     Unquiet,
@@ -81,12 +83,16 @@ pub(crate) struct Link {
     pub(crate) source: Source,
     pub(crate) registration: livekit::RegisterWorkerRequest,
     pub(crate) runner: TaskRunner,
+    /// The process's, where they are the worker's to take.
+    pub(crate) signals: Option<ToLink>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
     pub(crate) verbs: mpsc::UnboundedReceiver<Verb>,
     pub(crate) from_user: mpsc::UnboundedReceiver<FromUser>,
     pub(crate) load: Option<Arc<CurrentLoad>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) snapshot: watch::Sender<Snapshot>,
+    /// The service manager, if it wants to know how the worker is.
+    pub(crate) systemd: Option<Systemd>,
     pub(crate) watched: Watched,
     pub(crate) beat: Arc<Beat>,
     pub(crate) keep: Keep,
@@ -116,7 +122,8 @@ enum Happened {
 impl Link {
     /// Drives the core until it leaves.
     pub(crate) async fn run(mut self) -> Report {
-        let mut beat = tokio::time::interval(BEAT_EVERY);
+        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
+        let mut beat = tokio::time::interval(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.beat.beat();
@@ -149,8 +156,15 @@ impl Link {
                 Connection::Open(socket) => Happened::Socket(socket.event().await),
             }
         };
+        let signal = async {
+            match &mut self.signals {
+                Some(signals) => signals.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
+            control = signal => Happened::Control(control),
             Some(control) = self.control.recv() => Happened::Control(control),
             Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
             // Before the timers: an answer that is here already is not late.

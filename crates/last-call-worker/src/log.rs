@@ -124,7 +124,7 @@ where
         .fmt_fields(JsonFields::new())
         .event_format(json::Flat)
         .with_writer(writer);
-    Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines)
+    Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines).with(crate::otel::layer())
 }
 
 fn pretty<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
@@ -137,7 +137,7 @@ where
         .with_ansi(colours)
         .fmt_fields(pretty::WithJob::default())
         .with_writer(writer);
-    Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines)
+    Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines).with(crate::otel::layer())
 }
 
 /// At trace level the WebSocket library prints the handshake with its bearer token, and frames with the

@@ -37,10 +37,16 @@ pub(crate) enum Command {
 
 /// A program that is nothing but a worker.
 #[derive(Debug, Parser)]
-#[command(about = "A LiveKit agent worker", after_help = AFTER_HELP)]
+#[command(about = "A LiveKit agent worker", after_help = after_help())]
 pub(crate) struct Program {
     #[command(flatten)]
     pub(crate) cli: Cli,
+}
+
+fn after_help() -> String {
+    let telemetry = "\n\nSpans and metrics go where OTEL_EXPORTER_OTLP_ENDPOINT says, and as OpenTelemetry's other variables do.";
+    let telemetry = if cfg!(feature = "otel") { telemetry } else { "" };
+    format!("{AFTER_HELP}{telemetry}")
 }
 
 const AFTER_HELP: &str = "\
@@ -92,7 +98,8 @@ pub struct Options {
     /// 127.0.0.1:0]
     #[arg(long, env = "LAST_CALL_HTTP", value_name = "ADDRESS", help_heading = "Operations")]
     pub(crate) http: Option<Http>,
-    /// A unix socket, for this user only, that takes POST /drain, POST and DELETE /quiet, GET /status
+    /// A unix socket, for this user only, that takes POST /drain, POST and DELETE /quiet, GET /status; in a
+    /// directory that is there it is called by the process number, as 4711.sock
     #[arg(long, env = "LAST_CALL_ADMIN_SOCKET", value_name = "PATH", help_heading = "Operations")]
     pub(crate) admin_socket: Option<PathBuf>,
 }
@@ -209,8 +216,12 @@ fn fraction(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|load| (0.001..=1.0).contains(load)).ok_or(wanted)
 }
 
-/// A time with a unit, or a number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time as the options take it, for a program's own clap parser: with a unit, or a number of seconds; at most a
+/// year.
+///
+/// # Errors
+/// Where it is none: what is wanted.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wanted = "a time such as 90s, 15m, 1h or a number of seconds, at most a year".to_owned();
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let year = Duration::from_secs(366 * 24 * 3600);

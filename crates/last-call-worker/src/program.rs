@@ -63,6 +63,8 @@ pub(crate) struct Program {
     pub(crate) permissions: Permissions,
     on_request: Option<OnRequest>,
     entrypoint: Option<Entrypoint>,
+    /// The type of the errors that the entrypoint returns.
+    pub(crate) error_type: &'static str,
     load: Option<LoadFunction>,
 }
 
@@ -78,6 +80,7 @@ impl Worker {
                 permissions: Permissions::default(),
                 on_request: None,
                 entrypoint: None,
+                error_type: "",
                 load: None,
             },
         }
@@ -93,6 +96,7 @@ impl Worker {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<Error>,
     {
+        self.program.error_type = std::any::type_name::<E>();
         self.program.entrypoint = Some(Box::new(move |job| {
             let answer = entrypoint(job);
             Box::pin(async move { answer.await.map_err(Into::into) })

@@ -1,11 +1,10 @@
 //! `run`: a whole worker program, from the command line to the exit code.
 //!
-//! Owns the process: signals first, then threads, then user code. Refuses to start where it could not keep
-//! its promises.
+//! Owns the process: signals first, then threads, then user code, and the main thread, which becomes the link's.
+//! Refuses to start where it could not keep its promises.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use last_call_proto::Outcome;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -17,6 +16,7 @@ use crate::exit::Exit;
 use crate::link::{Report, Solo};
 use crate::options::{Cli, Command, ConnectOptions, Options, Program};
 use crate::program::Worker;
+use crate::signal::Signals;
 use crate::start::{self, Controls, Finished, Started};
 
 /// How often a user thread looks for tasks that other threads gave it, in tasks: a heartbeat must not wait
@@ -45,12 +45,12 @@ pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
 
 fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode {
     let (control, orders) = mpsc::unbounded_channel();
-    let controls = Controls { control, orders, serving: Arc::default() };
     // Before anything else that takes time: from here on no signal is lost.
-    let watched = crate::signal::watch(controls.control.clone(), controls.serving.clone());
+    let signals = Signals::catch();
     let cli = cli(given);
-    let started = watched.map_err(|error| StartError::System { what: "signal handlers", error });
-    match started.and_then(|()| program(cli.command, worker, controls)) {
+    let signals = signals.map_err(|error| StartError::System { what: "signal handlers", error });
+    let controls = signals.map(|signals| Controls { control, orders, signals: Some(signals) });
+    match controls.and_then(|controls| program(cli.command, worker, controls)) {
         Ok(exit) => exit,
         Err(error) => {
             say(&error);
@@ -72,7 +72,9 @@ fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit,
 }
 
 fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
+    let telemetry = crate::otel::start();
     config::logging(&options.log, mode, io::stdout().is_terminal())?;
+    telemetry.log();
     log_panics();
     let config = Config::new(options, mode, &worker.program.agent_name)?;
     let user = user_runtime(config.user_threads)?;
@@ -81,7 +83,9 @@ fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> R
 }
 
 fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
+    let telemetry = crate::otel::start();
     config::logging(&options.log, Mode::Development, true)?;
+    telemetry.log();
     log_panics();
     let endpoint = config::endpoint(&options.server)?;
     let keys = config::keys(&options.server)?;
@@ -103,11 +107,11 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
     })
 }
 
-/// Waits for the end, says how it went, and leaves whatever still runs behind.
+/// Drives the worker to its end, says how it went, and leaves whatever still runs behind.
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
-    // On this thread: blocked user threads do not delay it.
-    let finished = user.block_on(started.ended());
+    let finished = started.run();
     user.shutdown_background();
+    crate::otel::finish();
     let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);

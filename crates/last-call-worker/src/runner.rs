@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
 use crate::offer::{JobRequest, Reply};
+use crate::otel::JobTrace;
 use crate::program::Program;
 
 /// What user code tells the core.
@@ -151,11 +152,11 @@ impl TaskRunner {
     }
 
     /// Starts a job's entrypoint.
-    pub(crate) fn launch(&mut self, job: &JobId, info: Arc<JobInfo>, mut given: Given) {
+    pub(crate) fn launch(&mut self, job: &JobId, info: Arc<JobInfo>, mut given: Given, trace: JobTrace) {
         given.state = self.state.get();
         let (phase, seen) = watch::channel(JobPhase::default());
         let (cancel, cancelled) = oneshot::channel();
-        let context = JobContext::new(info, given, seen, self.events.clone());
+        let context = JobContext::new(info, given, trace, seen, self.events.clone());
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
         let whole = context.enter(run_job(program, context.clone(), cancelled, events.clone(), id));
         let assigned = Instant::now();
@@ -228,6 +229,9 @@ fn report_load(program: &Program, events: &mpsc::UnboundedSender<FromUser>) {
     }
 }
 
+/// The type of an exception that is a panic.
+const PANIC: &str = "panic";
+
 /// One job from the entrypoint to the last callback.
 async fn run_job(
     program: Arc<Program>,
@@ -238,12 +242,12 @@ async fn run_job(
 ) {
     // Its error's text and its destructors are user code too.
     let end = AssertUnwindSafe(run_entrypoint(&program, &job, cancelled)).catch_unwind().await;
-    let mut end = end.unwrap_or_else(|panic| panicked(panic.as_ref()));
+    let mut end = end.unwrap_or_else(|panic| panicked(&job, panic.as_ref()));
     let _ = events.send(FromUser::Finishing(id.clone()));
     let task = job.tasks().cancel().await;
     let callback = run_callbacks(&job).await.map(|text| format!("a shutdown callback panicked: {text}"));
     if let (End::Success, Some(text)) = (&end, task.or(callback)) {
-        end = End::Failed(text.into());
+        end = failed(&job, PANIC, &text);
     }
     let _ = events.send(FromUser::Ended(id, end));
 }
@@ -253,17 +257,22 @@ async fn run_entrypoint(program: &Program, job: &JobContext, cancelled: oneshot:
     tokio::select! {
         biased;
         Ok(()) = cancelled => End::Failed("cancelled: it did not return within its grace period".into()),
-        failure = job.tasks().failure() => End::Failed(failure.into()),
+        failure = job.tasks().failure() => failed(job, PANIC, &failure),
         result = entrypoint => match result {
             Ok(Ok(())) => End::Success,
-            Ok(Err(error)) => End::Failed(crate::error::whole_text(error.as_ref()).into()),
-            Err(panic) => panicked(panic.as_ref()),
+            Ok(Err(error)) => failed(job, program.error_type, &crate::error::whole_text(error.as_ref())),
+            Err(panic) => panicked(job, panic.as_ref()),
         },
     }
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> End {
-    End::Failed(format!("panicked: {}", panic_text(panic)).into())
+fn panicked(job: &JobContext, panic: &(dyn Any + Send)) -> End {
+    failed(job, PANIC, &format!("panicked: {}", panic_text(panic)))
+}
+
+fn failed(job: &JobContext, kind: &'static str, text: &str) -> End {
+    job.trace().exception(kind, text);
+    End::Failed(text.into())
 }
 
 /// Runs all shutdown callbacks at once, and says what the first one to panic said.

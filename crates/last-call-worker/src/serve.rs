@@ -3,7 +3,6 @@
 //! Owns nothing but the worker's life. Refuses signals, logs and exits, which are the program's.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use last_call_proto::Outcome;
 use tokio::runtime::Handle;
@@ -44,9 +43,9 @@ impl Worker {
     ) -> Result<Outcome, StartError> {
         let config = Config::new(&options, Mode::Production, &self.program.agent_name)?;
         let (control, orders) = mpsc::unbounded_channel();
-        let controls = Controls { control, orders, serving: Arc::default() };
+        let controls = Controls { control, orders, signals: None };
         let forced = ForcedWhenDropped(controls.control.clone());
-        let mut ended = Box::pin(start::serve(self, config, &Handle::current(), controls)?.ended());
+        let mut ended = start::serve(self, config, &Handle::current(), controls)?.run_aside()?;
         let finished = tokio::select! {
             finished = &mut ended => finished,
             () = shutdown => {
@@ -56,9 +55,9 @@ impl Worker {
             }
         };
         match finished {
-            Finished::Left(report) => Ok(report.outcome),
-            Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
-            Finished::LinkDied => Err(StartError::LinkDied),
+            Ok(Finished::Left(report)) => Ok(report.outcome),
+            Ok(Finished::PrewarmFailed(text)) => Err(StartError::Prewarm(text)),
+            Ok(Finished::LinkDied) | Err(_) => Err(StartError::LinkDied),
         }
     }
 }

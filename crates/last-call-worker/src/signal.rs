@@ -1,47 +1,94 @@
-//! Signals: a thread that waits for them and tells the link.
+//! Signals: the handlers, and the way from them to the link.
 //!
-//! Owns the handlers, the masks, and what each signal means. Refuses to stand behind anything: no lock, no
-//! runtime and no user code lies between the handler and the link's channel.
+//! Owns the handlers, the masks, and what each signal means. Refuses to stand behind anything: a handler sets a
+//! flag and wakes the link, and no lock, no thread and no user code lies between.
 //!
 //! A handler, and not a mask with `sigwait`: a thread that existed before `run` may have the signal
 //! unblocked, and without a handler it would end the process. The mask is emptied, because a parent's
 //! blocked one survives `exec`, and because children of user code inherit it.
+//!
+//! The kernel runs handlers on the main thread where it can. `run` has the link there too, so that one wake-up
+//! lies between a signal and the link, and not two.
 
+use std::future;
 use std::io::{self, IsTerminal};
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
-use tokio::sync::mpsc;
+use signal_hook::{flag, low_level};
 
 use crate::exit::Exit;
 use crate::link::Control;
 
+const SIGNALS: [i32; 4] = [SIGQUIT, SIGTERM, SIGINT, SIGHUP];
+
 /// Wrappers deliver one Ctrl-C twice (uvicorn#1069, uv#11009); a person is slower.
 const ONE_KEYSTROKE: Duration = Duration::from_millis(300);
 
-/// Installs the handlers, empties this thread's mask, and starts the thread that waits. From here on no
-/// signal of these ends the process by itself.
-///
-/// Until `serving` is set there is no link to tell: then the process has nothing to drain, and leaves.
-pub(crate) fn watch(control: mpsc::UnboundedSender<Control>, serving: Arc<AtomicBool>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP])?;
-    SigSet::empty().thread_set_mask()?;
-    std::thread::Builder::new().name("last-call-signal".to_owned()).spawn(move || {
-        let mut escalation = Escalation::new(io::stdin().is_terminal());
-        for signal in signals.forever() {
-            if !serving.load(Ordering::Acquire) {
-                std::process::exit(Exit::Finished as i32);
-            }
-            let now = Instant::now();
-            // A link that is gone has left already.
-            let _ = control.send(escalation.meaning(signal, now));
+/// The process's signals, before there is a link to tell.
+pub(crate) struct Signals {
+    /// Until it is cleared the process has nothing to drain, and a signal ends it.
+    idle: Arc<AtomicBool>,
+    raised: [Arc<AtomicBool>; SIGNALS.len()],
+    wake_up: UnixDatagram,
+}
+
+impl Signals {
+    /// Installs the handlers and empties this thread's mask. From here on no signal of these ends the process by
+    /// itself.
+    pub(crate) fn catch() -> io::Result<Self> {
+        // Datagrams: a stream without a reader, as after the link's end, would raise SIGPIPE.
+        let (wake_up, waker) = UnixDatagram::pair()?;
+        wake_up.set_nonblocking(true)?;
+        let signals = Self { idle: Arc::new(AtomicBool::new(true)), raised: Default::default(), wake_up };
+        for (signal, raised) in SIGNALS.into_iter().zip(&signals.raised) {
+            // In this order: who is woken finds the flag set.
+            flag::register_conditional_shutdown(signal, Exit::Finished as i32, signals.idle.clone())?;
+            flag::register(signal, raised.clone())?;
+            low_level::pipe::register(signal, waker.try_clone()?)?;
         }
-    })?;
-    Ok(())
+        SigSet::empty().thread_set_mask()?;
+        Ok(signals)
+    }
+
+    /// From here on signals are for a link to take. Call it within the link's runtime.
+    pub(crate) fn hand_over(self) -> io::Result<ToLink> {
+        let Self { idle, raised, wake_up } = self;
+        let wake_up = tokio::net::UnixDatagram::from_std(wake_up)?;
+        idle.store(false, Ordering::SeqCst);
+        Ok(ToLink { raised, wake_up, escalation: Escalation::new(io::stdin().is_terminal()) })
+    }
+}
+
+/// The process's signals, as a link takes them.
+pub(crate) struct ToLink {
+    raised: [Arc<AtomicBool>; SIGNALS.len()],
+    wake_up: tokio::net::UnixDatagram,
+    escalation: Escalation,
+}
+
+impl ToLink {
+    /// What the next signal asks for. Those of one kind that came since the last look are one. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Control {
+        loop {
+            // Before any waiting: a busy link looks here at every turn, and not only when it has time to wait.
+            let raised = SIGNALS
+                .into_iter()
+                .zip(&self.raised)
+                .find(|(_, raised)| raised.swap(false, Ordering::SeqCst));
+            if let Some((signal, _)) = raised {
+                return self.escalation.meaning(signal, Instant::now());
+            }
+            if self.wake_up.recv(&mut [0]).await.is_err() {
+                // The next turn looks again.
+                return future::pending().await;
+            }
+        }
+    }
 }
 
 /// What a signal means, given those before it (DRAIN-9).
@@ -80,6 +127,17 @@ mod tests {
             .iter()
             .map(|(signal, at)| escalation.meaning(*signal, start + Duration::from_millis(*at)));
         meanings.any(|meaning| matches!(meaning, Control::Force))
+    }
+
+    #[tokio::test]
+    async fn drain_1_a_signal_wakes_who_waits_for_nothing_else() {
+        let mut signals = Signals::catch().expect("handlers").hand_over().expect("a runtime");
+        for _ in 0..3 {
+            let sender = std::thread::spawn(|| low_level::raise(SIGHUP));
+            let woken = tokio::time::timeout(Duration::from_secs(30), signals.next()).await;
+            assert!(matches!(woken, Ok(Control::Drain(_))), "{woken:?}");
+            sender.join().expect("no panic").expect("sent");
+        }
     }
 
     #[test]

@@ -19,13 +19,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-pub(crate) use dial::{Dialler, Endpoint};
+pub use dial::{Dialler, Endpoint};
 
 /// The server's own limit on a frame (`agent_signal_message_size_limit`).
 pub(crate) const FRAME_LIMIT: usize = 2 << 20;
 
 /// Any byte stream that a WebSocket can run over.
-pub(crate) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// What the socket did.

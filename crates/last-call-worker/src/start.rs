@@ -1,12 +1,11 @@
-//! Starting a worker and waiting for its end: the threads and what they share.
+//! Starting a worker and seeing it to its end: the threads and what they share.
 //!
-//! Owns the link thread and the operations thread. Refuses signals and exit codes, which are
-//! [`crate::run`]'s.
+//! Owns the operations thread, and the link until its end, on whichever thread that is. Refuses exit codes,
+//! which are [`crate::run`]'s.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
@@ -28,7 +27,9 @@ use crate::metrics::Metrics;
 use crate::observe::Snapshot;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
+use crate::signal::Signals;
 use crate::socket::Dialler;
+use crate::systemd::Systemd;
 use crate::timers::Timers;
 use crate::token::Keys;
 
@@ -40,9 +41,9 @@ const OPERATIONS_WITHIN: Duration = Duration::from_millis(150);
 pub(crate) enum Finished {
     /// It left.
     Left(Report),
-    /// Prewarming failed; nothing was registered. The link's own end follows.
+    /// Prewarming failed; nothing was registered.
     PrewarmFailed(String),
-    /// The link thread is dead: a fault of this crate.
+    /// The link panicked: a fault of this crate.
     LinkDied,
 }
 
@@ -50,8 +51,8 @@ pub(crate) enum Finished {
 pub(crate) struct Controls {
     pub(crate) control: mpsc::UnboundedSender<Control>,
     pub(crate) orders: mpsc::UnboundedReceiver<Control>,
-    /// Set once the link takes orders.
-    pub(crate) serving: Arc<AtomicBool>,
+    /// Where the process is the worker's: its signals.
+    pub(crate) signals: Option<Signals>,
 }
 
 /// Refuses what could not keep its promises.
@@ -66,19 +67,37 @@ fn check(worker: &Worker) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A running worker.
+/// A worker that needs nothing more but a thread for its link.
 pub(crate) struct Started {
-    finished: mpsc::UnboundedReceiver<Finished>,
+    runtime: Runtime,
+    link: Link,
+    operations: Option<std_mpsc::Receiver<()>>,
+    prewarm_failed: oneshot::Receiver<String>,
 }
 
 impl Started {
-    /// Waits for the worker's end.
-    pub(crate) async fn ended(mut self) -> Finished {
-        let first = self.finished.recv().await;
-        if matches!(first, Some(Finished::PrewarmFailed(_))) {
-            self.finished.recv().await;
+    /// Drives the link on this thread until the worker has left.
+    pub(crate) fn run(mut self) -> Finished {
+        let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
+        if let Some(operations) = self.operations {
+            // Nothing is ever sent: it disconnects when the operations thread is done.
+            let _ = operations.recv_timeout(OPERATIONS_WITHIN);
         }
-        first.unwrap_or(Finished::LinkDied)
+        // A name that is being looked up must not hold the exit.
+        self.runtime.shutdown_background();
+        match (self.prewarm_failed.try_recv(), report) {
+            (Ok(text), _) => Finished::PrewarmFailed(text),
+            (Err(_), Ok(report)) => Finished::Left(report),
+            (Err(_), Err(_)) => Finished::LinkDied,
+        }
+    }
+
+    /// As [`Started::run`], on a thread of its own.
+    pub(crate) fn run_aside(self) -> Result<oneshot::Receiver<Finished>, StartError> {
+        let (finished, ended) = oneshot::channel();
+        // Nobody may be left to hear of it.
+        thread("last-call-link", move || drop(finished.send(self.run())))?;
+        Ok(ended)
     }
 }
 
@@ -90,13 +109,14 @@ pub(crate) fn serve(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, serving } = controls;
+    let Controls { control, orders, signals } = controls;
     let program = Arc::new(worker.program);
     let load = LoadSampler::new();
     let current = (!program.has_load()).then(|| load.current());
     let (snapshot, shown) = watch::channel(Snapshot::default());
     let (verbs, verbs_taken) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    crate::otel::export(&metrics, &shown);
     let beat = Arc::new(Beat::new());
     let ops = Ops {
         info: WorkerInfo {
@@ -116,9 +136,10 @@ pub(crate) fn serve(
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let (finished, ended) = mpsc::unbounded_channel();
     let (warm, warmed) = oneshot::channel();
     let server = config.endpoint.authority();
+    // Whose signals are not the worker's is no service of its own either.
+    let systemd = signals.is_some().then(|| Systemd::from_env(server.clone())).flatten();
     let registration = registration(&program, config.agent_name, config.deployment);
     let parts = Parts {
         limits: config.limits,
@@ -127,21 +148,22 @@ pub(crate) fn serve(
         registration,
         watched: Watched::new(server),
         orders,
-        serving,
+        signals,
+        systemd,
         verbs: verbs_taken,
         load: current,
         metrics,
         snapshot,
         beat,
     };
-    start_link(parts, program, user.clone(), warmed, Some(operations), finished.clone())?;
-    prewarm(worker.prewarm, user, warm, control, finished);
-    Ok(Started { finished: ended })
+    let (runtime, link) = make_link(parts, program, user.clone(), warmed)?;
+    let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
+    Ok(Started { runtime, link, operations: Some(operations), prewarm_failed })
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.
 fn server_of(dialler: Dialler, keys: Keys) -> Source {
-    let url = dialler.url().to_owned();
+    let url = dialler.endpoint().as_str().to_owned();
     let dial: Dial = Box::new(move || {
         let (dialler, token) = (dialler.clone(), keys.worker_token());
         Box::pin(async move { dialler.dial(&token?).await })
@@ -158,8 +180,7 @@ pub(crate) fn connect(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, serving } = controls;
-    let (finished, ended) = mpsc::unbounded_channel();
+    let Controls { control, orders, signals } = controls;
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
         limits: Limits { threshold: None, ..Limits::default() },
@@ -168,16 +189,17 @@ pub(crate) fn connect(
         registration: livekit::RegisterWorkerRequest::default(),
         watched: Watched::default(),
         orders,
-        serving,
+        signals,
+        systemd: None,
         verbs: mpsc::unbounded_channel().1,
         load: None,
         metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    start_link(parts, Arc::new(worker.program), user.clone(), warmed, None, finished.clone())?;
-    prewarm(worker.prewarm, user, warm, control, finished);
-    Ok(Started { finished: ended })
+    let (runtime, link) = make_link(parts, Arc::new(worker.program), user.clone(), warmed)?;
+    let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
+    Ok(Started { runtime, link, operations: None, prewarm_failed })
 }
 
 /// What a link is made of before prewarming is done.
@@ -188,7 +210,8 @@ struct Parts {
     registration: livekit::RegisterWorkerRequest,
     watched: Watched,
     orders: mpsc::UnboundedReceiver<Control>,
-    serving: Arc<AtomicBool>,
+    signals: Option<Signals>,
+    systemd: Option<Systemd>,
     verbs: mpsc::UnboundedReceiver<crate::observe::Verb>,
     load: Option<Arc<crate::load::CurrentLoad>>,
     metrics: Arc<Metrics>,
@@ -196,21 +219,22 @@ struct Parts {
     beat: Arc<Beat>,
 }
 
+/// Prewarms, and lets the link begin; why not, if it fails.
 fn prewarm(
     prewarm: Option<crate::program::Prewarm>,
     user: &Handle,
     warm: oneshot::Sender<Option<State>>,
     control: mpsc::UnboundedSender<Control>,
-    finished: mpsc::UnboundedSender<Finished>,
-) {
+) -> oneshot::Receiver<String> {
+    let (failed, failure) = oneshot::channel();
     let Some(prewarm) = prewarm else {
         let _ = warm.send(None);
         let _ = control.send(Control::Start);
-        return;
+        return failure;
     };
     // One task to the end: what prewarming started may already hold every thread.
     user.spawn(async move {
-        let failed = match AssertUnwindSafe(async { prewarm().await }).catch_unwind().await {
+        let why = match AssertUnwindSafe(async { prewarm().await }).catch_unwind().await {
             Ok(Ok(state)) => {
                 let _ = warm.send(Some(state));
                 let _ = control.send(Control::Start);
@@ -219,20 +243,24 @@ fn prewarm(
             Ok(Err(error)) => crate::error::whole_text(error.as_ref()),
             Err(panic) => format!("it panicked: {}", crate::job::panic_text(panic.as_ref())),
         };
-        let _ = finished.send(Finished::PrewarmFailed(failed));
+        let _ = failed.send(why);
         let _ = control.send(Control::Force);
     });
+    failure
 }
 
-fn start_link(
+fn make_link(
     parts: Parts,
     program: Arc<Program>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
-    operations: Option<std_mpsc::Receiver<()>>,
-    finished: mpsc::UnboundedSender<Finished>,
-) -> Result<(), StartError> {
+) -> Result<(Runtime, Link), StartError> {
     let runtime = current_thread("a runtime for the link")?;
+    let signals = {
+        let _within = runtime.enter();
+        let signals = parts.signals.map(Signals::hand_over).transpose();
+        signals.map_err(|error| StartError::System { what: "way for signals", error })?
+    };
     let (to_link, from_user) = mpsc::unbounded_channel();
     let link = Link {
         core: last_call_proto::Worker::new(parts.limits),
@@ -240,29 +268,21 @@ fn start_link(
         source: parts.source,
         registration: parts.registration,
         runner: TaskRunner::new(user, program, to_link, warmed),
+        signals,
         control: parts.orders,
         verbs: parts.verbs,
         from_user,
         load: parts.load,
         metrics: parts.metrics,
         snapshot: parts.snapshot,
+        systemd: parts.systemd,
         watched: parts.watched,
         beat: parts.beat,
         keep: Keep::default(),
         connection: Connection::default(),
         timers: Timers::default(),
     };
-    parts.serving.store(true, Ordering::Release);
-    thread("last-call-link", move || {
-        let report = catch_unwind(AssertUnwindSafe(|| runtime.block_on(link.run())));
-        if let Some(operations) = operations {
-            // Nothing is ever sent: it disconnects when the operations thread is done.
-            let _ = operations.recv_timeout(OPERATIONS_WITHIN);
-        }
-        let _ = finished.send(report.map_or(Finished::LinkDied, Finished::Left));
-        // A name that is being looked up must not hold the exit.
-        runtime.shutdown_background();
-    })
+    Ok((runtime, link))
 }
 
 /// Serves until the link has left, and says on the channel when the last answer is out.

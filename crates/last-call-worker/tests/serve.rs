@@ -93,3 +93,47 @@ async fn drain_9_a_worker_whose_future_is_dropped_is_forced_to_leave() {
     .await
     .expect("the server's side");
 }
+
+/// What a program's own tracer provider hands to its exporter.
+#[cfg(feature = "otel")]
+#[derive(Clone, Debug, Default)]
+struct Exported(std::sync::Arc<std::sync::Mutex<Vec<opentelemetry_sdk::trace::SpanData>>>);
+
+#[cfg(feature = "otel")]
+impl opentelemetry_sdk::trace::SpanExporter for Exported {
+    async fn export(
+        &self,
+        spans: Vec<opentelemetry_sdk::trace::SpanData>,
+    ) -> opentelemetry_sdk::error::OTelSdkResult {
+        self.0.lock().expect("nothing panics here").extend(spans);
+        Ok(())
+    }
+}
+
+#[cfg(feature = "otel")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_a_span_of_the_programs_own_provider() {
+    let exported = Exported::default();
+    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder();
+    opentelemetry::global::set_tracer_provider(provider.with_simple_exporter(exported.clone()).build());
+    let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());
+    let (shutdown, asked) = oneshot::channel::<()>();
+    let serving = tokio::spawn(stays().serve(options(&stub, &secret), async move {
+        asked.await.expect("asked");
+    }));
+    tokio::task::spawn_blocking(move || {
+        stub.wait_registered(0, PATIENCE).expect("registered");
+        stub.offer(Job::new("AJ_traced")).expect("offered");
+        stub.wait_for(reported(JobStatus::JsRunning), PATIENCE).expect("running");
+        shutdown.send(()).expect("the worker waits");
+    })
+    .await
+    .expect("the server's side");
+    assert_eq!(serving.await.expect("no panic").expect("it started"), Outcome::Finished);
+    let spans = exported.0.lock().expect("nothing panics here");
+    let id = opentelemetry::KeyValue::new("lk.job_id", "AJ_traced");
+    let job = spans.iter().find(|span| span.attributes.contains(&id)).expect("the job's span");
+    assert_eq!(job.name, "job_entrypoint");
+    let events: Vec<_> = job.events.iter().map(|event| event.name.as_ref()).collect();
+    assert_eq!(events, ["accepted", "assigned", "draining"]);
+}

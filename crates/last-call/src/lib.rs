@@ -21,6 +21,9 @@
 //!
 //! This crate is the front door: it re-exports the worker and adds nothing. What happens when is told in
 //! `docs/drain.md`, what is promised in `docs/protocol.md`.
+//!
+//! The feature `otel`, off by default, exports spans and metrics to an OpenTelemetry collector; see
+//! `docs/operations.md`.
 
 pub use last_call_worker::*;
 

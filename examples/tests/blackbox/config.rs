@@ -229,6 +229,8 @@ fn the_manual_has_every_option_of_the_help() {
         assert!(manual.contains(&option.replace('-', "\\-")), "{option}");
     }
     assert!(manual.contains(".TH probe-start") && !manual.contains(KEY), "{manual}");
+    let program = String::from_utf8(bare(&["man"], &[]).stdout).expect("text");
+    assert!(program.contains("probe\\-start(1)") && !program.contains("help(1)"), "{program}");
 }
 
 #[test]

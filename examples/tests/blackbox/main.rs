@@ -5,13 +5,18 @@
 //! deadlines only keep it from waiting for ever.
 
 mod cli;
+#[cfg(feature = "otel")]
+mod collector;
 mod config;
 mod drain;
 mod offers;
+#[cfg(feature = "otel")]
+mod otel;
 mod page;
 mod reg;
 mod rig;
 mod secrets;
 mod seen;
 mod signals;
+mod systemd;
 mod wire;

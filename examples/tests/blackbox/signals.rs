@@ -3,12 +3,14 @@
 //! Owns the states that a worker can be in when the signal comes. Refuses what follows from there, which is
 //! in `drain.rs`.
 
+use std::fs::File;
 use std::net::TcpListener;
 
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Cut, Job, Launch, Netns, Options, Signal, Stub, What, pid_1_possible, skip};
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::{Value, json};
 
 use crate::rig::{Running, SOON, Start, early_threads, probe, probe_under_a_subreaper, until};
@@ -39,7 +41,7 @@ fn drains(worker: &Running, stub: &Stub, signal: Signal) {
 fn drain_1_a_signal_at_any_moment_of_the_start_ends_it_well() {
     for signal in STOPS {
         // The moments, told by the number of threads that the program has by then.
-        for threads in 1..=8 {
+        for threads in 1..=7 {
             let stub = stub();
             let worker = probe(stub.url()).start(&[]);
             until("the program to have its threads", || worker.threads().is_ok_and(|now| now >= threads));
@@ -56,6 +58,21 @@ fn drain_1_a_signal_at_any_moment_of_the_start_ends_it_well() {
                 assert!(stub.statuses(0).iter().any(is_drain), "left without WS_FULL:\n{}", worker.output());
             }
         }
+    }
+}
+
+#[test]
+fn drain_1_before_there_is_anything_to_drain() {
+    for signal in STOPS {
+        let dir = tempfile::tempdir().expect("a directory");
+        let secret = dir.path().join("secret");
+        mkfifo(&secret, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe with a name");
+        let arg = format!("--api-secret-file={}", secret.display());
+        let worker = probe("ws://127.0.0.1:1").start(&[&arg]);
+        // Opened once the worker waits for what it will never read.
+        let _unwritten = File::options().write(true).open(&secret).expect("the worker opens it too");
+        worker.send(signal);
+        worker.ends_with(0);
     }
 }
 

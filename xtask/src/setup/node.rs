@@ -1,4 +1,4 @@
-//! The Node package by which tests drive LiveKit's official server client.
+//! The Node packages by which tests drive LiveKit's official server client and a browser.
 //!
 //! Owns its folder in the cache and the stamp that says what it was made from. Refuses other versions than
 //! testkit/node/package.json's.

@@ -22,7 +22,7 @@ struct Need {
     packages: Option<[&'static str; 3]>,
 }
 
-/// Tools that meet the kernel's own network and process tests, so only where there is Linux.
+/// Tools of the kernel's own network and process tests, and a browser that needs no desktop: only where there is Linux.
 const LINUX: &[Need] = &[
     Need {
         name: "ip",
@@ -41,6 +41,18 @@ const LINUX: &[Need] = &[
         reason: "start a worker as PID 1",
         probe: || on_path("unshare"),
         packages: Some(["util-linux", "util-linux", ""]),
+    },
+    Need {
+        name: "musl-gcc",
+        reason: "compile the TLS library for the static binary",
+        probe: || on_path("musl-gcc"),
+        packages: Some(["musl-tools", "musl-gcc", ""]),
+    },
+    Need {
+        name: "chromium",
+        reason: "open the server's page",
+        probe: || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path),
+        packages: Some(["chromium", "chromium", ""]),
     },
 ];
 
@@ -65,7 +77,7 @@ const EVERYWHERE: &[Need] = &[
     },
     Need {
         name: "node",
-        reason: "drive LiveKit's Node package (with npm)",
+        reason: "drive LiveKit's Node package and the browser (with npm)",
         probe: || on_path("npm").and_then(|_npm| version("node", &["--version"], 0)),
         packages: Some(["nodejs npm", "nodejs npm", "node"]),
     },
@@ -203,7 +215,7 @@ mod tests {
         let needs: Vec<&Need> = LINUX.iter().collect();
         let apt = Installer::Apt.command(&needs, true);
         assert!(apt.starts_with("apt-get update && "), "{apt}");
-        assert!(apt.ends_with("iproute2 nftables util-linux"), "{apt}");
+        assert!(apt.ends_with("iproute2 nftables util-linux musl-tools chromium"), "{apt}");
         assert!(Installer::Dnf.command(&needs, false).starts_with("sudo dnf install"));
     }
 }

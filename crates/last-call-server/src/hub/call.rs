@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::{Hub, Key, Place};
 use crate::access;
 use crate::alarms::Alarm;
-use crate::event::{What, since_1970};
+use crate::event::{What, brief, since_1970};
 use crate::id;
 
 /// What livekit-server calls a job whose agent is gone.
@@ -189,7 +189,7 @@ impl Hub {
             dispatch: call.job.dispatch_id.clone(),
             room: call.room().to_owned(),
             worker: call.worker(),
-            identity: participant.identity.clone(),
+            identity: brief(&participant.identity),
         });
         let Some(room) = self.rooms.get(call.room()) else {
             return self.end(job, Left::RoomDeleted, false, AGENT_LEFT);
@@ -222,7 +222,7 @@ impl Hub {
             job: job.to_string(),
             worker: call.worker(),
             success,
-            error: error.to_owned(),
+            error: brief(error),
         });
         self.leave(job, left);
     }

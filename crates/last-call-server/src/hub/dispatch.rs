@@ -8,7 +8,7 @@ use livekit_protocol as livekit;
 
 use super::Hub;
 use super::call::{Call, Stage, nanos};
-use crate::event::What;
+use crate::event::{What, brief};
 use crate::id;
 use crate::twirp::Problem;
 use crate::wire;
@@ -67,7 +67,7 @@ impl Hub {
         self.outlets.tell(|| What::DispatchCreated {
             dispatch: info.id.clone(),
             room: info.room.clone(),
-            agent_name: info.agent_name.clone(),
+            agent_name: brief(&info.agent_name),
         });
         let job = livekit::Job {
             id: id::new("AJ_"),

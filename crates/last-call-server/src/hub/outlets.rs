@@ -1,32 +1,29 @@
 //! Where the hub says what happened: the event stream and the webhooks.
 //!
-//! Owns both senders. Refuses to wait for a reader: a slow follower misses events, a slow receiver of webhooks
-//! has its queue cut.
+//! Owns the queues of webhooks. Refuses to wait for a reader: a slow receiver has its queue cut.
 
 use std::sync::Arc;
 
 use livekit_protocol as livekit;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
-use crate::event::{Event, What, since_1970};
+use crate::event::{What, since_1970};
 use crate::id;
+use crate::journal::Journal;
 
 /// The ways out.
 #[derive(Debug)]
 pub(crate) struct Outlets {
-    /// Followers of events.
-    pub(crate) events: broadcast::Sender<Event>,
+    /// Followers of events, and the page.
+    pub(crate) journal: Journal,
     /// One queue for each receiver of webhooks.
     pub(crate) webhooks: Vec<mpsc::Sender<Arc<livekit::WebhookEvent>>>,
 }
 
 impl Outlets {
-    /// Tells whoever follows; the event is not even made where nobody does.
+    /// Tells whoever follows.
     pub(super) fn tell(&self, what: impl FnOnce() -> What) {
-        if self.events.receiver_count() > 0 {
-            // The last follower may have gone meanwhile.
-            let _ = self.events.send(Event::now(what()));
-        }
+        self.journal.tell(what);
     }
 
     /// Queues a webhook.

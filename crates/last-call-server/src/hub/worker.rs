@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Hub, Key, Place};
-use crate::event::{Reply, What, since_1970};
+use crate::event::{Reply, What, brief, since_1970};
 use crate::id;
 use crate::wire::{self, Encoding};
 
@@ -146,8 +146,8 @@ impl Hub {
             Key { agent_name: request.agent_name, deployment: request.deployment, job_type: request.r#type };
         self.outlets.tell(|| What::WorkerRegistered {
             worker: connection.id.clone(),
-            agent_name: key.agent_name.clone(),
-            version: request.version,
+            agent_name: brief(&key.agent_name),
+            version: brief(&request.version),
         });
         let group = Place::Group(Arc::new(key));
         connection.place = group.clone();
@@ -180,7 +180,7 @@ impl Hub {
     fn answered(&mut self, conn: ConnId, response: livekit::AvailabilityResponse) -> ToServer {
         let answer = wire::answer(&response);
         self.outlets.tell(|| What::Answered {
-            job: response.job_id.clone(),
+            job: brief(&response.job_id),
             worker: self.connections.get(&conn).map(|worker| worker.id.clone()).unwrap_or_default(),
             reply: match answer {
                 Answer::Accept => Reply::Accepted,

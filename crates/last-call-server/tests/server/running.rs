@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use last_call_server::{Config, Event, Keys, Server, What};
+use last_call_server::{Config, Event, Keys, Notes, Server, What};
 use last_call_testkit::{Api, proto};
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
@@ -28,6 +28,7 @@ pub(crate) fn keys() -> Keys {
 pub(crate) struct Running {
     pub(crate) authority: String,
     pub(crate) events: broadcast::Receiver<Event>,
+    pub(crate) notes: Notes,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,7 +46,7 @@ impl Running {
         let mut config = Config::new(([127, 0, 0, 1], 0).into(), keys());
         change(&mut config);
         let server = Server::bind(config).expect("a free port");
-        let (authority, events) = (server.address().to_string(), server.events());
+        let (authority, events, notes) = (server.address().to_string(), server.events(), server.notes());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -53,7 +54,7 @@ impl Running {
                 let _ = stopped.await;
             }));
         });
-        Self { authority, events, stop: Some(stop), thread: Some(thread) }
+        Self { authority, events, notes, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn env(&self) -> [(&'static str, String); 3] {

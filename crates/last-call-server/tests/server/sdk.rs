@@ -43,6 +43,15 @@ fn drive(script: Launch, metadata: &str) {
     assert_eq!(taking.join().expect("the worker's thread"), "wish");
 }
 
+/// The folder of Node packages that `cargo xtask setup` fills, if this one is there.
+pub(crate) fn node_modules(package: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    let modules = std::env::var_os(NODE_MODULES).map(PathBuf::from);
+    let modules = modules.or_else(|| cache.map(|cache| cache.join("last-call/node/node_modules")));
+    modules.filter(|modules| modules.join(package).is_dir())
+}
+
 #[test]
 fn python() {
     match Python::find() {
@@ -56,11 +65,7 @@ fn python() {
 
 #[test]
 fn node() {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    let modules = std::env::var_os(NODE_MODULES).map(PathBuf::from);
-    let modules = modules.or_else(|| cache.map(|cache| cache.join("last-call/node/node_modules")));
-    match modules.filter(|modules| modules.join("livekit-server-sdk").is_dir()) {
+    match node_modules("livekit-server-sdk") {
         Some(modules) => {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/node/server_api.js");
             let script = Launch::new("node").env("NODE_PATH", modules).args([script, "room", "agent"]);

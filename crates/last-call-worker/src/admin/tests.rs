@@ -134,6 +134,18 @@ fn only_the_user_may_open_it_and_it_goes_at_the_end() {
 }
 
 #[test]
+fn in_a_directory_it_has_the_number_of_the_process() {
+    let (dir, _) = place();
+    let socket = AdminSocket::bind(dir.path()).expect("bound");
+    let path = dir.path().join(format!("{}.sock", process::id()));
+    assert!(fs::symlink_metadata(&path).expect("a file").file_type().is_socket());
+    let error = AdminSocket::bind(dir.path()).expect_err("taken").to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
+    drop(socket);
+    assert!(!path.exists() && dir.path().exists());
+}
+
+#[test]
 fn a_living_socket_is_not_replaced_and_a_dead_one_is() {
     let (_dir, path) = place();
     let living = Plain::bind(&path).expect("bound");

@@ -51,7 +51,8 @@ impl Page {
                 clap_complete::generate(*shell, &mut command, name, &mut text);
                 return text;
             }
-            Self::Man { command: None } => command,
+            // Else it would refer to a page of that command, which has none.
+            Self::Man { command: None } => command.disable_help_subcommand(true),
             Self::Man { command: Some(of) } => {
                 command.build();
                 command.find_subcommand(of).cloned().expect("clap took no other name")

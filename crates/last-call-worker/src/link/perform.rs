@@ -26,7 +26,7 @@ impl Link {
             // Frames first: nothing that is logged or done may stand before them.
             let written = self.transmit();
             if let Some(outcome) = self.perform_all() {
-                self.watched.publish(&self.core, &self.snapshot);
+                self.show();
                 if let Connection::Open(socket) = std::mem::take(&mut self.connection) {
                     socket.close(CLOSE_WITHIN).await;
                 }
@@ -38,9 +38,17 @@ impl Link {
             } else if self.solo_is_over() {
                 self.core.handle(Input::Drain);
             } else if !self.hear_of_solo() {
-                self.watched.publish(&self.core, &self.snapshot);
+                self.show();
                 return None;
             }
+        }
+    }
+
+    /// Shows the state as it is now, behind the frames: to probes, and to systemd.
+    fn show(&mut self) {
+        self.watched.publish(&self.core, &self.snapshot);
+        if let Some(systemd) = &mut self.systemd {
+            systemd.look(&self.snapshot.borrow(), Instant::now());
         }
     }
 
@@ -94,10 +102,22 @@ impl Link {
             Output::Forget(job) => self.runner.forget(&job),
             Output::Probe => self.runner.probe(),
             Output::Launch(job) => self.launch(&job),
-            Output::Notify(job) => self.runner.notify(&job, Draining { deadline: self.drain_deadline() }),
-            Output::Tell(job, reason) => self.runner.tell(&job, reason, self.stop_deadline(reason)),
-            Output::Cancel(job) => self.runner.cancel(&job),
-            Output::Kill(job) => self.runner.kill(&job),
+            Output::Notify(job) => {
+                self.watched.spans.happened(&job, "draining");
+                self.runner.notify(&job, Draining { deadline: self.drain_deadline() });
+            }
+            Output::Tell(job, reason) => {
+                self.watched.told(&job, reason);
+                self.runner.tell(&job, reason, self.stop_deadline(reason));
+            }
+            Output::Cancel(job) => {
+                self.watched.spans.happened(&job, "cancelled");
+                self.runner.cancel(&job);
+            }
+            Output::Kill(job) => {
+                self.watched.spans.happened(&job, "killed");
+                self.runner.kill(&job);
+            }
             Output::Release(job) => self.runner.release(&job),
             Output::Event(event) => self.happened(&event),
             Output::Exit(_) => {}
@@ -118,7 +138,8 @@ impl Link {
     }
 
     fn launch(&mut self, job: &JobId) {
-        if let Some(seconds) = self.keep.lap(job) {
+        let answered = self.keep.lap(job);
+        if let Some(seconds) = answered {
             self.metrics.dispatch_seconds.of(Stage::AnsweredToAssigned).observe(seconds);
         }
         let server = match &self.source {
@@ -126,7 +147,9 @@ impl Link {
             Source::Solo(solo) => &solo.url,
         };
         if let Some(launch) = self.keep.launch(job, server, self.watched.worker_id()) {
-            self.runner.launch(job, launch.info, launch.given);
+            let answered = answered.map(Duration::from_secs_f64);
+            let trace = self.watched.spans.begin(job, &launch.info, answered);
+            self.runner.launch(job, launch.info, launch.given, trace);
         }
     }
 

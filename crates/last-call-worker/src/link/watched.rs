@@ -4,12 +4,15 @@
 
 use std::time::{Instant, SystemTime};
 
-use last_call_proto::{Declined, End, Event, Link as LinkState, Phase, Policy, ToServer, Worker};
+use last_call_proto::{
+    Declined, End, Event, JobId, Link as LinkState, Phase, Policy, StopReason, ToServer, Worker,
+};
 use tokio::sync::watch;
 
 use crate::error::DialError;
 use crate::metrics::{DeclineReason, Metrics, Outcome, Rejected};
 use crate::observe::{DrainProgress, Snapshot};
+use crate::otel::JobSpans;
 
 /// How a worker's life went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,7 @@ pub(crate) struct Watched {
     succeeded: u32,
     failed: u32,
     rejected: [bool; 5],
+    pub(super) spans: JobSpans,
 }
 
 impl Watched {
@@ -145,7 +149,10 @@ impl Watched {
             Event::TerminationUnknown(job) => {
                 tracing::debug!(job_id = %job, "ended by the server; not running here")
             }
-            Event::Ended(job, end) => self.ended(job.as_str(), end, metrics),
+            Event::Ended(job, end) => {
+                self.spans.end(job, end);
+                self.ended(job.as_str(), end, metrics);
+            }
             Event::Wedged => tracing::error!(
                 "user code does not run: no heartbeat beside an offer; declining until it answers again"
             ),
@@ -206,6 +213,15 @@ impl Watched {
                 tracing::error!(job_id = job, %error, "job failed");
             }
         }
+    }
+
+    pub(super) fn told(&mut self, job: &JobId, reason: StopReason) {
+        let what = match reason {
+            StopReason::Terminated => "terminated",
+            StopReason::Requested => "shutdown_requested",
+            StopReason::DrainDeadline => "drain_deadline",
+        };
+        self.spans.happened(job, what);
     }
 
     /// What the last log line says.

@@ -27,14 +27,20 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For all addresses of a host together, so that TLS and the upgrade have time within the core's own limit.
 const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 
-/// Where the server is: a checked `ws`, `wss`, `http` or `https` URL.
+/// Where workers connect.
+const AGENT: &str = "/agent";
+
+/// Where a LiveKit server is: a checked `ws`, `wss`, `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint(Url);
+pub struct Endpoint(Url);
 
 impl Endpoint {
     /// Checks a LiveKit URL. Plain `ws://` is for loopback only, unless `insecure`: the token that goes
     /// over it opens every room.
-    pub(crate) fn parse(text: &str, insecure: bool) -> Result<Self, UrlError> {
+    ///
+    /// # Errors
+    /// When it cannot be used: why, without its query.
+    pub fn parse(text: &str, insecure: bool) -> Result<Self, UrlError> {
         let shown = shown(text);
         let mut url = Url::parse(text).map_err(|error| UrlError::Malformed { url: shown.clone(), error })?;
         let scheme = match url.scheme() {
@@ -57,12 +63,14 @@ impl Endpoint {
     }
 
     /// The URL as a room client takes it.
-    pub(crate) fn as_str(&self) -> &str {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
         self.0.as_str().trim_end_matches('/')
     }
 
     /// The host and port, for messages; never the query, which may hold a token.
-    pub(crate) fn authority(&self) -> String {
+    #[must_use]
+    pub fn authority(&self) -> String {
         format!("{}:{}", self.0.host_str().unwrap_or_default(), self.port())
     }
 
@@ -80,17 +88,20 @@ impl Endpoint {
 
     pub(super) fn is_loopback(&self) -> bool {
         match self.0.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Domain(name)) => is_localhost(name),
             Some(Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
             Some(Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
             None => false,
         }
     }
 
-    /// The worker's endpoint: `/agent` behind the URL's own path, its query kept.
-    fn agent_uri(&self) -> Result<Uri, DialError> {
+    /// What is at `path`, which begins with a slash, behind the URL's own path; its query is kept.
+    ///
+    /// # Errors
+    /// When `path` fits no URL.
+    pub fn at(&self, path: &str) -> Result<Uri, DialError> {
         let mut url = self.0.clone();
-        let path = format!("{}/agent", url.path().trim_end_matches('/'));
+        let path = format!("{}{path}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         url.as_str().parse().map_err(|_| DialError::Uri)
     }
@@ -108,7 +119,7 @@ fn shown(text: &str) -> String {
 
 /// Opens connections to one server.
 #[derive(Clone)]
-pub(crate) struct Dialler {
+pub struct Dialler {
     endpoint: Endpoint,
     tls: tls::Config,
     proxies: Arc<Proxies>,
@@ -116,30 +127,39 @@ pub(crate) struct Dialler {
 
 impl Dialler {
     /// Reads the trusted roots and the proxy variables, once.
-    pub(crate) fn new(endpoint: Endpoint) -> Self {
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
         let tls = tls::Config::new();
         Self { endpoint, tls, proxies: Arc::new(Proxies::from_env()) }
     }
 
-    /// The server's URL, for those who join its rooms.
-    pub(crate) fn url(&self) -> &str {
-        self.endpoint.as_str()
+    /// The server.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Opens one connection, with `token` as the bearer. Cancel safe: dropped, it leaves nothing behind.
     pub(crate) async fn dial(&self, token: &str) -> Result<Socket, DialError> {
+        self.upgrade(self.stream().await?, token).await
+    }
+
+    /// Opens a byte stream to the server, through proxy and TLS where there are some; nothing is sent on it yet.
+    /// Cancel safe: dropped, it leaves nothing behind. TCP has 6 s, the rest as long as the caller waits.
+    ///
+    /// # Errors
+    /// When the server, or the proxy, is not reached or not trusted.
+    pub async fn stream(&self) -> Result<Box<dyn Transport>, DialError> {
         let (host, port) = (self.endpoint.host(), self.endpoint.port());
         let tcp = match self.proxies.for_endpoint(&self.endpoint)? {
             Some(proxy) => proxy.connect(&host, port).await?,
             None => connect(&host, port).await?,
         };
-        let stream: Box<dyn Transport> =
-            if self.endpoint.is_tls() { Box::new(self.tls.wrap(tcp, &host).await?) } else { Box::new(tcp) };
-        self.upgrade(stream, token).await
+        Ok(if self.endpoint.is_tls() { Box::new(self.tls.wrap(tcp, &host).await?) } else { Box::new(tcp) })
     }
 
     async fn upgrade(&self, stream: Box<dyn Transport>, token: &str) -> Result<Socket, DialError> {
-        let mut request = self.endpoint.agent_uri()?.into_client_request().map_err(DialError::Upgrade)?;
+        let mut request = self.endpoint.at(AGENT)?.into_client_request().map_err(DialError::Upgrade)?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| DialError::Token("not a header value".into()))?;
         bearer.set_sensitive(true);
@@ -173,10 +193,27 @@ fn answered(status: StatusCode, body: Option<&[u8]>) -> DialError {
     }
 }
 
+/// Whether this name means loopback. It is asked of nobody (RFC 6761): an image may lack /etc/hosts, and a DNS server
+/// that says otherwise would be sent the token in the clear.
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 /// A TCP connection to the host: IPv6 and IPv4 race (RFC 8305), and of several addresses of a kind each has
 /// its share of the time, so that a dead one costs no more than that.
 pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let literal = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if !is_localhost(host) {
+        return connect_to(host, host, port).await;
+    }
+    match connect_to(host, "127.0.0.1", port).await {
+        Ok(stream) => Ok(stream),
+        // Where there is no IPv6 the first error says more.
+        Err(error) => connect_to(host, "::1", port).await.map_err(|_| error),
+    }
+}
+
+async fn connect_to(host: &str, address: &str, port: u16) -> Result<TcpStream, DialError> {
+    let literal = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     let uri: Uri = format!("http://{literal}:{port}").parse().map_err(|_| DialError::Uri)?;
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -203,7 +240,7 @@ mod tests {
             ("ws://[::1]:7880", "ws://[::1]:7880/agent"),
         ] {
             let endpoint = Endpoint::parse(given, false).expect(given);
-            assert_eq!(endpoint.agent_uri().expect(given), dialled, "{given}");
+            assert_eq!(endpoint.at(AGENT).expect(given), dialled, "{given}");
         }
     }
 
@@ -225,7 +262,7 @@ mod tests {
     fn wire_1_no_url_panics() {
         bolero::check!().with_type::<String>().for_each(|text| {
             if let Ok(endpoint) = Endpoint::parse(text, true) {
-                let _ = endpoint.agent_uri();
+                let _ = endpoint.at(AGENT);
             }
         });
     }

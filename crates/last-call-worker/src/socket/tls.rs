@@ -28,6 +28,7 @@ impl Config {
         roots.add_parsable_certificates(found.certs);
         let chosen = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
         if roots.is_empty() && !chosen {
+            tracing::debug!("the system has no trusted roots: those of Mozilla that are built in hold");
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

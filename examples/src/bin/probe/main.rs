@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use last_call::Permissions;
 use last_call::prelude::*;
+use tracing::Instrument;
 
 use crate::diary::{Diary, Entry};
 use crate::orders::{As, Busy, Orders, Settings};
@@ -72,6 +73,9 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     {
         told::write(dir, &job)?;
     }
+    if orders.spans {
+        open_spans(&job).await;
+    }
     diary.write(Entry::Started);
     let noticed = diary.clone();
     let watching = job.clone();
@@ -94,6 +98,21 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     }
     ending.entry = Entry::Finished;
     Ok(())
+}
+
+/// A span with another inside it, and one in a task of its own.
+async fn open_spans(job: &JobContext) {
+    async {
+        tracing::info!(words = 2, "hello");
+        tracing::info_span!("think").in_scope(|| ());
+    }
+    .instrument(tracing::info_span!("greet", turn = 1))
+    .await;
+    let (over, listened) = tokio::sync::oneshot::channel::<()>();
+    // Dropped with its task, which ends the wait as well.
+    let listening = async move { drop(over) };
+    job.spawn(async { listening.instrument(tracing::info_span!("listen")).await });
+    let _ = listened.await;
 }
 
 /// Writes down how the entrypoint ended, however it did.

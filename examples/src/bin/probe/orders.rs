@@ -94,6 +94,8 @@ pub(crate) struct Orders {
     pub(crate) reject: bool,
     /// Write down all that the job was given, its token too.
     pub(crate) tell: bool,
+    /// Open spans, as an agent with `tracing` does.
+    pub(crate) spans: bool,
     /// As whom to accept.
     pub(crate) accept: As,
 }

@@ -89,8 +89,8 @@ pub(super) fn epochs(subject: &Subject, scene: Scene, count: usize) -> Result<Ve
     epochs
 }
 
-/// How long a thread that the clock wakes waits for a core meanwhile. A signal's way to WS_FULL at the stub is several such waits in a row,
-/// the last of which is the stub's own.
+/// How long a thread that the clock wakes waits for a core meanwhile. A signal's way to WS_FULL at the stub is two such waits in a row, the
+/// second of which is the stub's own.
 fn wake_ups(count: usize) -> Result<Histogram> {
     let _spinners = Spinners::all_cores()?;
     let late = (0..count).map(|turn| {

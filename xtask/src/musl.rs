@@ -1,0 +1,72 @@
+//! The target for which `last-call` is linked statically: this machine's processor, Linux, musl.
+//!
+//! Owns its name, whether it is there, and the build for it. Refuses the GNU C Library: linked statically it still
+//! loads what /etc/nsswitch.conf names, of whatever version the machine has, and its licence goes along.
+
+use std::env::consts::{ARCH, OS};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{say, step, workspace};
+
+/// Names the static binary to the tests that put it into an empty root.
+pub(crate) const VARIABLE: &str = "LAST_CALL_STATIC_BINARY";
+
+const PROGRAM: &str = "last-call";
+
+/// What rustc calls the target.
+pub(crate) fn triple() -> String {
+    format!("{ARCH}-unknown-linux-musl")
+}
+
+/// Sees that rustc can build for the target; where it cannot and `install` says so, has rustup mend that.
+///
+/// # Errors
+/// When it cannot: with the command that helps.
+pub(crate) fn check(install: bool) -> Result<()> {
+    ensure!(OS == "linux", "a static binary is for Linux, and can be built only there");
+    let triple = triple();
+    let there = || {
+        let sysroot = step::output("rustc", &["--print", "sysroot"]);
+        sysroot.is_some_and(|path| Path::new(path.trim()).join("lib/rustlib").join(&triple).is_dir())
+    };
+    if !there() {
+        let command = format!("rustup target add {triple}");
+        if !install {
+            bail!(
+                "missing: {triple}; this installs it:\n\n    {command}\n\n(or: cargo xtask setup --install)"
+            );
+        }
+        step::run(&command, Command::new("rustup").args(["target", "add", &triple]))?;
+        ensure!(there(), "`{command}` has not given {triple} to the rustc that is used here");
+    }
+    say::progress(format_args!("    have    {triple:<33}to link the program statically"));
+    Ok(())
+}
+
+/// Builds the program of the workspace at `root` with these arguments of cargo and flags of rustc; its path.
+///
+/// # Errors
+/// When the build fails.
+pub(crate) fn build(title: &str, root: &Path, arguments: &[&str], flags: &[String]) -> Result<PathBuf> {
+    let triple = triple();
+    let target = target_directory(root);
+    let mut build = step::cargo("build");
+    build.args(["--locked", "--package", "last-call-cli", "--bin", PROGRAM, "--target", &triple]);
+    build.args(arguments).arg("--target-dir").arg(&target).current_dir(root);
+    // The system's own compiler would take the headers of another C library.
+    build.env(format!("CC_{}", triple.replace('-', "_")), "musl-gcc");
+    // This one wins over all other places where a machine may have flags of its own.
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    step::run(title, &mut build)?;
+    let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile="));
+    let path = target.join(&triple).join(profile.unwrap_or("debug")).join(PROGRAM);
+    path.is_file().then_some(path).with_context(|| format!("{title}: no {PROGRAM} came of it"))
+}
+
+fn target_directory(root: &Path) -> PathBuf {
+    let chosen = std::env::var_os("CARGO_TARGET_DIR").filter(|_| root == workspace::root());
+    chosen.map_or_else(|| root.join("target"), PathBuf::from)
+}
