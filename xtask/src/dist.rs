@@ -31,7 +31,8 @@ struct Made {
 /// # Errors
 /// When something is missing, the binary is not what it should be, or two builds differ.
 pub(crate) fn run(check: bool) -> Result<()> {
-    musl::check(false)?;
+    ensure!(cfg!(target_os = "linux"), "a static binary is for Linux, and can be built only there");
+    musl::need()?;
     if check {
         return twice();
     }

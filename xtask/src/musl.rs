@@ -1,13 +1,13 @@
 //! The target for which `last-call` is linked statically: this machine's processor, Linux, musl.
 //!
-//! Owns its name, whether it is there, and the build for it. Refuses the GNU C Library: linked statically it still
-//! loads what /etc/nsswitch.conf names, of whatever version the machine has, and its licence goes along.
+//! Owns its name, whether it is there, and the build for it. Refuses the GNU C Library for a release: linked statically
+//! it still loads what /etc/nsswitch.conf names, of whatever version the machine has, and its licence goes along.
 
-use std::env::consts::{ARCH, OS};
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{say, step, workspace};
 
@@ -21,28 +21,35 @@ pub(crate) fn triple() -> String {
     format!("{ARCH}-unknown-linux-musl")
 }
 
-/// Sees that rustc can build for the target; where it cannot and `install` says so, has rustup mend that.
+/// Whether rustc can build for it.
+fn there() -> bool {
+    let sysroot = step::output("rustc", &["--print", "sysroot"]);
+    sysroot.is_some_and(|path| Path::new(path.trim()).join("lib/rustlib").join(triple()).is_dir())
+}
+
+/// Sees whether rustc can build for the target; where it cannot and `install` says so, has rustup mend that. Where
+/// neither helps, tests take a program that is linked with the GNU C Library: what they look for holds for it too.
+pub(crate) fn check(install: bool) {
+    let triple = triple();
+    let command = format!("rustup target add {triple}");
+    if install && !there() {
+        let added = step::run(&command, Command::new("rustup").args(["target", "add", &triple]));
+        added.unwrap_or_else(|error| say::progress(format_args!("    {error:#}")));
+    }
+    if there() {
+        say::progress(format_args!("    have    {triple:<33}to link the program statically"));
+    } else {
+        say::progress(format_args!("    without {triple:<33}tests take the GNU C Library; `{command}`"));
+    }
+}
+
+/// As [`check`], where nothing else will do.
 ///
 /// # Errors
-/// When it cannot: with the command that helps.
-pub(crate) fn check(install: bool) -> Result<()> {
-    ensure!(OS == "linux", "a static binary is for Linux, and can be built only there");
+/// When rustc cannot build for the target: with the command that helps.
+pub(crate) fn need() -> Result<()> {
     let triple = triple();
-    let there = || {
-        let sysroot = step::output("rustc", &["--print", "sysroot"]);
-        sysroot.is_some_and(|path| Path::new(path.trim()).join("lib/rustlib").join(&triple).is_dir())
-    };
-    if !there() {
-        let command = format!("rustup target add {triple}");
-        if !install {
-            bail!(
-                "missing: {triple}; this installs it:\n\n    {command}\n\n(or: cargo xtask setup --install)"
-            );
-        }
-        step::run(&command, Command::new("rustup").args(["target", "add", &triple]))?;
-        ensure!(there(), "`{command}` has not given {triple} to the rustc that is used here");
-    }
-    say::progress(format_args!("    have    {triple:<33}to link the program statically"));
+    ensure!(there(), "missing: {triple}; this installs it: rustup target add {triple}");
     Ok(())
 }
 
@@ -51,13 +58,21 @@ pub(crate) fn check(install: bool) -> Result<()> {
 /// # Errors
 /// When the build fails.
 pub(crate) fn build(title: &str, root: &Path, arguments: &[&str], flags: &[String]) -> Result<PathBuf> {
-    let triple = triple();
+    let mut flags = flags.to_vec();
+    let triple = if there() {
+        triple()
+    } else {
+        flags.push("-Ctarget-feature=+crt-static".to_owned());
+        format!("{ARCH}-unknown-linux-gnu")
+    };
     let target = target_directory(root);
     let mut build = step::cargo("build");
     build.args(["--locked", "--package", "last-call-cli", "--bin", PROGRAM, "--target", &triple]);
     build.args(arguments).arg("--target-dir").arg(&target).current_dir(root);
-    // The system's own compiler would take the headers of another C library.
-    build.env(format!("CC_{}", triple.replace('-', "_")), "musl-gcc");
+    if triple.ends_with("-musl") {
+        // The system's own compiler would take the headers of another C library.
+        build.env(format!("CC_{}", triple.replace('-', "_")), "musl-gcc");
+    }
     // This one wins over all other places where a machine may have flags of its own.
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     step::run(title, &mut build)?;

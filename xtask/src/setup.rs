@@ -37,7 +37,7 @@ pub(crate) struct Ready {
 pub(crate) fn run(install: bool) -> Result<Ready> {
     system::check(install)?;
     if cfg!(target_os = "linux") {
-        musl::check(install)?;
+        musl::check(install);
     }
     let cache = Cache::open()?;
     let _claim = cache.lock()?;
