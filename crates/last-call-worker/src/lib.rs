@@ -54,8 +54,8 @@ pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
 };
 pub use last_call_proto::{JobId, Outcome};
-pub use offer::{Acceptance, JobRequest, Reply};
 pub use log::Logs;
+pub use offer::{Acceptance, JobRequest, Reply};
 pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_with};

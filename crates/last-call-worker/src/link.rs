@@ -91,7 +91,7 @@ pub(crate) struct Link {
     pub(crate) load: Option<Arc<CurrentLoad>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) snapshot: watch::Sender<Snapshot>,
-    /// The service manager, if it wants to know how the worker is.
+    /// systemd, if it wants to know how the worker is.
     pub(crate) systemd: Option<Systemd>,
     pub(crate) watched: Watched,
     pub(crate) beat: Arc<Beat>,

@@ -1,4 +1,4 @@
-//! What to tell a service manager, and when.
+//! What to tell systemd, and when.
 //!
 //! Owns the words and their order, as a pure function of what the worker shows and of the time. Refuses sockets.
 
@@ -76,7 +76,7 @@ impl News {
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
-    /// The two moments that the manager counts on, each once.
+    /// The two moments that systemd counts on, each once.
     fn turn(&mut self, shown: &Snapshot, now: Instant) -> Option<&'static str> {
         if self.stopping.is_some() {
             return None;
