@@ -57,10 +57,10 @@ impl Child {
         self.pid
     }
 
-    /// Sends SIGTERM to this process alone, as Kubernetes does.
-    pub(crate) fn terminate(&self) {
+    /// Signals this process alone, as Kubernetes does.
+    pub(crate) fn signal(&self, signal: Signal) {
         // One that has left is not there to be told.
-        let _ = kill(self.pid, Signal::SIGTERM);
+        let _ = kill(self.pid, signal);
     }
 
     /// Waits for its end. Cancel safe.

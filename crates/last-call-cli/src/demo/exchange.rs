@@ -12,7 +12,7 @@ use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use last_call_worker::{DialError, Dialler, Transport};
+use last_call_worker::{DialError, Dialler, Transport, UrlError};
 use tokio::time::timeout;
 
 /// The slowest call, deleting a dispatch with a running job, takes livekit-server 3 s.
@@ -25,6 +25,8 @@ const BODY_LIMIT: usize = 64 * 1024;
 pub(crate) enum ExchangeError {
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("the connection broke: {0}")]
     Broken(#[from] hyper::Error),
     #[error("the answer's body broke off, or is over {BODY_LIMIT} bytes: {0}")]
