@@ -83,10 +83,11 @@ pub(crate) fn init(format: Format, level: &str) -> Result<(), LogError> {
 }
 
 /// Log lines still queued at the exit are waited for this long.
-pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(50);
 
 /// The log of a program that [`LogOptions::start`](crate::LogOptions::start) started. Dropped, it writes what is
-/// still queued, 100 ms at most.
+/// still queued, 50 ms at most.
+#[must_use = "keep it until the end of main"]
 #[derive(Debug)]
 pub struct Logs(pub(crate) ());
 

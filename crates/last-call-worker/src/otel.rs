@@ -35,8 +35,8 @@ use variables::{METRICS, TRACES, Variables};
 /// The instrumentation scope of what this crate exports.
 const SCOPE: &str = env!("CARGO_PKG_NAME");
 
-/// What is still queued at the exit has this long to leave; the log's own 100 ms come on top.
-const FLUSH_WITHIN: Duration = Duration::from_millis(120);
+/// What is still queued at the exit has this long to leave.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(80);
 
 /// What this process exports, once [`start`] was called.
 static EXPORT: OnceLock<Export> = OnceLock::new();
@@ -140,7 +140,7 @@ pub(crate) fn export(metrics: &Arc<Metrics>, snapshot: &watch::Receiver<Snapshot
     }
 }
 
-/// Exports what is still queued, for 120 ms at most, and no more after that. Call it when the last job has
+/// Exports what is still queued, for 80 ms at most, and no more after that. Call it when the last job has
 /// ended.
 pub(crate) fn finish() {
     let Some(Export { traces, push, .. }) = EXPORT.get() else { return };

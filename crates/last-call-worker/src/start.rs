@@ -34,7 +34,7 @@ use crate::timers::Timers;
 use crate::token::Keys;
 
 /// Answers of the operations thread that are still under way at the end are waited for this long.
-const OPERATIONS_WITHIN: Duration = Duration::from_millis(150);
+pub(crate) const OPERATIONS_WITHIN: Duration = Duration::from_millis(80);
 
 /// What came of a worker.
 #[derive(Debug)]

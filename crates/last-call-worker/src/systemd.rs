@@ -66,7 +66,10 @@ impl Systemd {
             return;
         }
         let mut said = self.news.clone();
-        let Some(text) = said.next(shown, now) else { return };
+        let Some(text) = said.next(shown, now) else {
+            self.news = said;
+            return;
+        };
         match self.socket.send_to_addr(text.as_bytes(), &self.address) {
             Ok(_) => {
                 self.news = said;

@@ -14,6 +14,9 @@ use crate::job::JobInfo;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
 
+/// As long as nothing takes.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::ZERO;
+
 pub(crate) struct Complaints;
 
 impl Complaints {
