@@ -7,6 +7,7 @@ mod demo;
 mod failure;
 mod orders;
 mod server;
+mod shown;
 mod told;
 
 use std::process::ExitCode;
@@ -44,8 +45,7 @@ name and a table the command's:
 completion script and the manual.";
 
 fn main() -> ExitCode {
-    let arguments =
-        if orders::asked_for() { Arguments::parse() } else { last_call_worker::parse::<Arguments>() };
+    let arguments = last_call_worker::parse::<Arguments>();
     let done = match arguments.command {
         Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),

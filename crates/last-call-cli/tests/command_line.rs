@@ -60,9 +60,9 @@ fn a_completion_offers_a_file_only_where_one_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let script = directory.path().join("last-call.bash");
     std::fs::write(&script, page(&["completions", "bash"])).expect("the script is written");
-    for (command, offered) in [("drain", ""), ("server", "--config\n")] {
+    for (command, offered) in [("drain", "\n"), ("server", "--config\n")] {
         let line = format!(
-            "COMP_WORDS=(last-call {command} --conf); COMP_CWORD=2; _last-call last-call --conf {command}; echo -n \"${{COMPREPLY[@]/%/$'\\n'}}\""
+            "COMP_WORDS=(last-call {command} --conf); COMP_CWORD=2; _last__call last-call --conf {command}; echo ${{COMPREPLY[@]}}"
         );
         let line = format!(". {}; {line}", script.display());
         let output = Command::new("bash").args(["-c", &line]).output().expect("bash");

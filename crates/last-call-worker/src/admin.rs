@@ -88,7 +88,7 @@ impl AdminSocket {
         fs::set_permissions(&newborn, Permissions::from_mode(0o600)).map_err(failed)?;
         let id = identity(&newborn).map_err(failed)?;
         let path = if several {
-            directory::settle(path, hidden.path(), &newborn, process::id()).map_err(failed)?
+            directory::settle(path, &newborn, process::id()).map_err(failed)?
         } else {
             fs::rename(&newborn, path).map_err(failed)?;
             path.to_owned()

@@ -173,7 +173,7 @@ fn pages(ops: Arc<Ops>) -> Router {
 /// What the Python SDK says here. Its users point liveness probes at it, so a worker that holds calls
 /// is never unhealthy: a restart would end them, a reconnect will not.
 async fn health(State(ops): State<Arc<Ops>>) -> (StatusCode, &'static str) {
-    let snapshot = ops.snapshot.borrow();
+    let snapshot = ops.snapshot.borrow().clone();
     if snapshot.registered || snapshot.active_jobs > 0 || snapshot.accepted_jobs > 0 {
         (StatusCode::OK, "OK")
     } else {
@@ -194,7 +194,7 @@ struct WorkerPage {
 }
 
 async fn worker(State(ops): State<Arc<Ops>>) -> Json<WorkerPage> {
-    let snapshot = ops.snapshot.borrow();
+    let snapshot = ops.snapshot.borrow().clone();
     Json(WorkerPage {
         worker_type: ops.info.worker_type,
         agent_name: ops.info.agent_name.clone(),

@@ -1,8 +1,8 @@
 //! Where log lines go: JSON for collectors, plain text for people, both to stdout and never in the way.
 //!
 //! Owns the level names, the formats and the queue to stdout. Refuses to block: a reader that stopped
-//! costs lines, which are counted, and never holds a drain. Refuses the trace lines of `tungstenite`,
-//! which spell out tokens.
+//! costs lines, which are counted, and never holds a drain. Refuses the lines of `tungstenite` and `ureq`
+//! that spell out tokens.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Arc, OnceLock};
@@ -141,11 +141,14 @@ where
     Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines).with(crate::otel::layer())
 }
 
-/// At trace level the WebSocket library prints the handshake with its bearer token, and frames with the
-/// tokens of jobs.
+/// The WebSocket library prints the handshake with its bearer token, and frames with the tokens of jobs; the
+/// HTTP client prints requests to the collector, with their credentials.
 fn keeps_secrets(line: &Metadata<'_>) -> bool {
-    let library = line.target().split("::").next().unwrap_or_default();
-    *line.level() != Level::TRACE || !matches!(library, "tungstenite" | "tokio_tungstenite")
+    match line.target().split("::").next().unwrap_or_default() {
+        "tungstenite" | "tokio_tungstenite" => *line.level() != Level::TRACE,
+        "ureq" | "ureq_proto" => *line.level() <= Level::INFO,
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -124,8 +124,9 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
 /// Drives the worker to its end, says how it went, and leaves whatever still runs behind.
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
     let finished = started.run();
-    user.shutdown_background();
+    // First, for the spans of killed jobs end on threads of the user's runtime.
     crate::otel::finish();
+    user.shutdown_background();
     let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);

@@ -158,11 +158,12 @@ impl TaskRunner {
         let (cancel, cancelled) = oneshot::channel();
         let context = JobContext::new(info, given, trace, seen, self.events.clone());
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
-        let whole = context.enter(run_job(program, context.clone(), cancelled, events.clone(), id));
         let assigned = Instant::now();
+        let job_context = context.clone();
         let whole = async move {
             let _ = events.send(FromUser::Started(assigned.elapsed()));
-            whole.await;
+            // Here and not on the link: it starts the job's span, which may be code of the program's.
+            job_context.enter(run_job(program, job_context.clone(), cancelled, events, id)).await;
         };
         let task = self.user.spawn(whole).abort_handle();
         self.running.insert(job.clone(), Running { phase, cancel: Some(cancel), task, context });
@@ -199,6 +200,7 @@ impl TaskRunner {
         if let Some(running) = self.running.remove(job) {
             running.task.abort();
             running.context.tasks().close();
+            running.context.trace().killed(&self.user);
             self.drop_there(running);
         }
     }
@@ -249,6 +251,7 @@ async fn run_job(
     if let (End::Success, Some(text)) = (&end, task.or(callback)) {
         end = failed(&job, PANIC, &text);
     }
+    job.trace().end(&end);
     let _ = events.send(FromUser::Ended(id, end));
 }
 

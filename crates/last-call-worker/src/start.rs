@@ -27,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe::Snapshot;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
-use crate::signal::Signals;
+use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
 use crate::systemd::Systemd;
 use crate::timers::Timers;
@@ -132,19 +132,22 @@ pub(crate) fn serve(
         admin_host: config.admin_host,
     };
     let listener = config.http.map(listen).transpose()?;
+    let server = config.endpoint.authority();
+    let source = server_of(Dialler::new(config.endpoint), config.keys);
+    let (runtime, signals) = take(signals)?;
+    // Not before: a signal that ended the process by itself would leave the file behind.
     let admin = config.admin_socket.as_deref().map(AdminSocket::bind).transpose();
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
     let (warm, warmed) = oneshot::channel();
-    let server = config.endpoint.authority();
     // Whose signals are not the worker's is no service of its own either.
     let systemd = signals.is_some().then(|| Systemd::from_env(server.clone())).flatten();
     let registration = registration(&program, config.agent_name, config.deployment);
     let parts = Parts {
         limits: config.limits,
         policy: config.policy,
-        source: server_of(Dialler::new(config.endpoint), config.keys),
+        source,
         registration,
         watched: Watched::new(server),
         orders,
@@ -156,7 +159,7 @@ pub(crate) fn serve(
         snapshot,
         beat,
     };
-    let (runtime, link) = make_link(parts, program, user.clone(), warmed)?;
+    let link = make_link(parts, program, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
     Ok(Started { runtime, link, operations: Some(operations), prewarm_failed })
 }
@@ -181,6 +184,7 @@ pub(crate) fn connect(
 ) -> Result<Started, StartError> {
     check(&worker)?;
     let Controls { control, orders, signals } = controls;
+    let (runtime, signals) = take(signals)?;
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
         limits: Limits { threshold: None, ..Limits::default() },
@@ -197,7 +201,7 @@ pub(crate) fn connect(
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    let (runtime, link) = make_link(parts, Arc::new(worker.program), user.clone(), warmed)?;
+    let link = make_link(parts, Arc::new(worker.program), user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
     Ok(Started { runtime, link, operations: None, prewarm_failed })
 }
@@ -210,7 +214,7 @@ struct Parts {
     registration: livekit::RegisterWorkerRequest,
     watched: Watched,
     orders: mpsc::UnboundedReceiver<Control>,
-    signals: Option<Signals>,
+    signals: Option<ToLink>,
     systemd: Option<Systemd>,
     verbs: mpsc::UnboundedReceiver<crate::observe::Verb>,
     load: Option<Arc<crate::load::CurrentLoad>>,
@@ -249,26 +253,31 @@ fn prewarm(
     failure
 }
 
+/// The link's runtime, which has the signals from here on: none of them ends the process by itself.
+fn take(signals: Option<Signals>) -> Result<(Runtime, Option<ToLink>), StartError> {
+    let runtime = current_thread("a runtime for the link")?;
+    let signals = {
+        let _within = runtime.enter();
+        signals.map(Signals::hand_over).transpose()
+    };
+    let signals = signals.map_err(|error| StartError::System { what: "way for signals", error })?;
+    Ok((runtime, signals))
+}
+
 fn make_link(
     parts: Parts,
     program: Arc<Program>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
-) -> Result<(Runtime, Link), StartError> {
-    let runtime = current_thread("a runtime for the link")?;
-    let signals = {
-        let _within = runtime.enter();
-        let signals = parts.signals.map(Signals::hand_over).transpose();
-        signals.map_err(|error| StartError::System { what: "way for signals", error })?
-    };
+) -> Link {
     let (to_link, from_user) = mpsc::unbounded_channel();
-    let link = Link {
+    Link {
         core: last_call_proto::Worker::new(parts.limits),
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
         runner: TaskRunner::new(user, program, to_link, warmed),
-        signals,
+        signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,
         from_user,
@@ -281,8 +290,7 @@ fn make_link(
         keep: Keep::default(),
         connection: Connection::default(),
         timers: Timers::default(),
-    };
-    Ok((runtime, link))
+    }
 }
 
 /// Serves until the link has left, and says on the channel when the last answer is out.

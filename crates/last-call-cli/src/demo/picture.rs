@@ -2,6 +2,8 @@
 //!
 //! Owns the drawing. Refuses to know the terminal: its width, and what it can show, are given.
 
+use crate::shown;
+
 use super::story::{Left, Member, Offers, Outcome, Role, Story, Who};
 
 /// What a terminal can show.
@@ -233,16 +235,19 @@ pub(crate) fn verdict(story: &Story) -> Vec<(bool, String)> {
                 continue;
             }
             _ if lost > 0 => format!("{name}: {lost} of its {of} calls were lost."),
-            _ => format!("{name}: lost no call, but {}.", member.trouble()),
+            Role::Ours | Role::Relief | Role::Theirs => {
+                format!("{name}: lost no call, but {}.", member.trouble())
+            }
         };
         sentences.push((false, bad));
         if let Some(error) = &member.first_error {
-            sentences.push((false, format!("    it said of the first: {error}")));
+            sentences.push((false, format!("    it said of the first: {}", shown::line(error))));
         }
         if !member.last_words.is_empty() {
             sentences.push((false, "    its last lines:".to_owned()));
             let last = member.last_words.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
-            sentences.extend(last.into_iter().rev().map(|line| (false, format!("    | {line}"))));
+            sentences
+                .extend(last.into_iter().rev().map(|line| (false, format!("    | {}", shown::line(line)))));
         }
     }
     let (all, without) = (story.calls.len(), story.count(None, Outcome::NoAgent));

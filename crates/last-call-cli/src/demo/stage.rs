@@ -363,6 +363,9 @@ impl Stage {
         if let (SeenWhat::Registered { worker_id }, Some(actor)) = (&what, self.actors.get_mut(&who)) {
             actor.worker_id = Some(worker_id.clone());
         }
+        if let SeenWhat::Trouble { text } = &what {
+            self.say(self.story.workers[who].name, &format!("on its way to the server: {text}"))?;
+        }
         let before = self.story.workers[who].full_us;
         self.story.saw(who, at_us, what);
         let member = &self.story.workers[who];

@@ -210,24 +210,11 @@ impl Story {
                 What::WorkerStatus { worker, available, draining, load, jobs }
             }
             SeenWhat::Offered { job, dispatch, room } => {
-                let after = !member.signals_us.is_empty();
-                member.offers(after).made += 1;
-                self.open.insert((who, job.clone()), after);
-                if let Some(place) = self.by_room.get(&room) {
-                    self.by_job.insert(job.clone(), *place);
-                }
+                self.offered(who, &job, &room);
                 What::Offered { job, dispatch, room, worker }
             }
             SeenWhat::Answered { job, reply } => {
-                if let Some(after) = self.open.remove(&(who, job.clone())) {
-                    match reply {
-                        Reply::Accepted => member.offers(after).accepted += 1,
-                        Reply::Declined | Reply::Terminated => member.offers(after).declined += 1,
-                    }
-                }
-                if reply == Reply::Accepted && member.full_us.is_some() && member.full_since_us.is_some() {
-                    member.taken_when_full += 1;
-                }
+                self.answered(who, &job, reply);
                 What::Answered { job, worker, reply }
             }
             SeenWhat::Assigned { job, dispatch, room } => {
@@ -248,9 +235,35 @@ impl Story {
                 What::JobEnded { job, worker, success, error }
             }
             SeenWhat::Gone => What::WorkerGone { worker },
-            SeenWhat::Connected | SeenWhat::Terminated { .. } | SeenWhat::Unread { .. } => return,
+            SeenWhat::Connected
+            | SeenWhat::Terminated { .. }
+            | SeenWhat::Trouble { .. }
+            | SeenWhat::Unread { .. } => return,
         };
         self.events.push(Event { at_us, what });
+    }
+
+    fn offered(&mut self, who: Who, job: &str, room: &str) {
+        let member = &mut self.workers[who];
+        let after = !member.signals_us.is_empty();
+        member.offers(after).made += 1;
+        self.open.insert((who, job.to_owned()), after);
+        if let Some(place) = self.by_room.get(room) {
+            self.by_job.insert(job.to_owned(), *place);
+        }
+    }
+
+    fn answered(&mut self, who: Who, job: &str, reply: Reply) {
+        let member = &mut self.workers[who];
+        if let Some(after) = self.open.remove(&(who, job.to_owned())) {
+            match reply {
+                Reply::Accepted => member.offers(after).accepted += 1,
+                Reply::Declined | Reply::Terminated => member.offers(after).declined += 1,
+            }
+        }
+        if reply == Reply::Accepted && member.full_us.is_some() && member.full_since_us.is_some() {
+            member.taken_when_full += 1;
+        }
     }
 
     /// What came of a call, once the demo is over. That it was assigned is taken for an agent: not every SDK says

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::{End, JobId};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing_subscriber::layer::Identity;
 
@@ -39,7 +40,7 @@ pub(crate) fn finish() {}
 pub(crate) struct JobSpans;
 
 impl JobSpans {
-    pub(crate) fn begin(&mut self, _: &JobId, _: &JobInfo, _: Option<Duration>) -> JobTrace {
+    pub(crate) fn begin(&mut self, _: &JobId, _: &Arc<JobInfo>, _: Option<Duration>) -> JobTrace {
         JobTrace
     }
 
@@ -56,4 +57,8 @@ impl JobTrace {
     }
 
     pub(crate) fn exception(&self, _: &'static str, _: &str) {}
+
+    pub(crate) fn end(&self, _: &End) {}
+
+    pub(crate) fn killed(&self, _: &Handle) {}
 }
