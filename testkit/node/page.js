@@ -13,7 +13,8 @@ const PATIENCE = 60_000;
 async function main() {
   // A container's root has no sandbox, and its /dev/shm is small.
   const args = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"];
-  const browser = await launch({ executablePath: process.argv[2], args, timeout: PATIENCE });
+  // Over a pipe, so that it ends with this process however that ends.
+  const browser = await launch({ executablePath: process.argv[2], args, pipe: true, timeout: PATIENCE });
   const page = await browser.newPage();
   page.setDefaultTimeout(PATIENCE);
   let problems = [];
