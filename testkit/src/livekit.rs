@@ -74,6 +74,23 @@ impl LiveKit {
         bail!("no livekit-server at {}: run `cargo xtask setup`, or name one in {BINARY}", path.display())
     }
 
+    /// As [`LiveKit::start`]; where the binary is missing, the test is [skipped](crate::skip()), and there is no server.
+    ///
+    /// # Errors
+    /// When it is there and does not start.
+    ///
+    /// # Panics
+    /// As [`skip`](crate::skip()).
+    pub fn or_skip() -> Result<Option<Self>> {
+        match Self::binary() {
+            Ok(_) => Self::start().map(Some),
+            Err(missing) => {
+                crate::skip(missing);
+                Ok(None)
+            }
+        }
+    }
+
     /// Starts a server on free ports and waits until it answers.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! the library.
 
 mod demo;
+mod exchange;
 mod failure;
 mod orders;
 mod server;

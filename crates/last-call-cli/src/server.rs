@@ -149,7 +149,6 @@ impl Options {
     /// What a person needs next. The secret is shown only where everyone knows it.
     fn welcome(&self, server: &Server, known: bool) -> io::Result<()> {
         let (address, url) = (server.address(), server.url());
-        let page = url.replacen("ws", "http", 1);
         let who = if address.ip().is_loopback() {
             "this machine only; --bind 0.0.0.0 lets others in"
         } else {
@@ -159,11 +158,12 @@ impl Options {
         writeln!(
             io::stdout(),
             "listening on {address} ({who})\n\n\
-             watch     {page}/\n\n\
+             watch     {}\n\n\
              for a worker's terminal:\n\
              export LIVEKIT_URL={url}\n\
              export LIVEKIT_API_KEY={}\n\
              export LIVEKIT_API_SECRET={secret}\n",
+            server.page_url(),
             self.api_key,
         )
     }

@@ -75,11 +75,15 @@ pub(crate) fn since_1970() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// As an event has it.
+pub(crate) fn now_us() -> u64 {
+    u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX)
+}
+
 impl Event {
     /// This, now.
-    #[must_use]
-    pub fn now(what: What) -> Self {
-        Self { at_us: u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX), what }
+    pub(crate) fn now(what: What) -> Self {
+        Self { at_us: now_us(), what }
     }
 }
 

@@ -38,11 +38,13 @@ impl Journal {
             return;
         }
         let event = Event::now(what());
-        if let Some(mut history) = history {
-            history.record(&Arc::new(event.clone()));
+        if followed {
+            // The last follower may have gone meanwhile.
+            let _ = self.events.send(event.clone());
         }
-        // The last follower may have gone meanwhile.
-        let _ = self.events.send(event);
+        if let Some(mut history) = history {
+            history.record(&Arc::new(event));
+        }
     }
 
     /// Everything that happens from now on.

@@ -66,6 +66,12 @@ impl Server {
         format!("ws://{reached}")
     }
 
+    /// Where people look, if there is a [page](Config::page).
+    #[must_use]
+    pub fn page_url(&self) -> String {
+        format!("{}/", self.url().replacen("ws", "http", 1))
+    }
+
     /// Everything that happens from now on. One who is more than 1,024 events late misses some, and is told.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use last_call_testkit::{LiveKit, Participant, Python, proto, skip};
 use serde_json::{Value, json};
 
-use crate::scene::{Probe, dispatch, eventually, lost, probe, server};
+use crate::scene::{Probe, dispatch, eventually, lost, probe};
 
 const TELL: &str = r#"{"tell":true,"sleep":30}"#;
 
@@ -22,7 +22,7 @@ fn told(probe: &Probe, room: &str) -> Result<Value> {
 
 #[test]
 fn job_1_a_dispatch_by_python_or_by_http_reaches_its_job_whole() -> Result<()> {
-    let (Some(server), Some(python)) = (server()?, python()) else { return Ok(()) };
+    let (Some(server), Some(python)) = (LiveKit::or_skip()?, python()) else { return Ok(()) };
     let probe = probe(&server, "bar")?.start()?;
 
     let by_python = python.dispatch(&server, "by-python", "bar", TELL)?;
@@ -45,7 +45,7 @@ fn job_1_a_dispatch_by_python_or_by_http_reaches_its_job_whole() -> Result<()> {
 
 #[test]
 fn job_1_an_unnamed_worker_gets_a_job_for_every_new_room() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let probe = probe(&server, "")?.start()?;
     server.api().create_room("snug")?;
     server.api().create_room("lounge")?;
@@ -56,7 +56,7 @@ fn job_1_an_unnamed_worker_gets_a_job_for_every_new_room() -> Result<()> {
 
 #[test]
 fn job_1_only_dispatches_for_its_deployment_reach_a_worker() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let plain = probe(&server, "bar")?.start()?;
     let blue = probe(&server, "bar")?.with(|launch| launch.args(["--deployment", "blue"])).start()?;
     for number in 0..3 {
@@ -81,7 +81,7 @@ fn job_1_only_dispatches_for_its_deployment_reach_a_worker() -> Result<()> {
 
 #[test]
 fn job_1_publisher_and_participant_jobs_name_their_participant() -> Result<()> {
-    let (Some(server), Some(python)) = (server()?, python()) else { return Ok(()) };
+    let (Some(server), Some(python)) = (LiveKit::or_skip()?, python()) else { return Ok(()) };
     let publishers =
         probe(&server, "ears")?.with(|launch| launch.env("PROBE_JOB_TYPE", "publisher")).start()?;
     let everyone =
@@ -113,7 +113,7 @@ fn enter(server: &LiveKit, python: &Python, job: &Value) -> Result<(Participant,
 
 #[test]
 fn job_1_the_agent_enters_its_room_as_it_was_accepted() -> Result<()> {
-    let (Some(server), Some(python)) = (server()?, python()) else { return Ok(()) };
+    let (Some(server), Some(python)) = (LiveKit::or_skip()?, python()) else { return Ok(()) };
     let speaker = probe(&server, "speaker")?.start()?;
     let listener = probe(&server, "listener")?.with(|launch| launch.env("PROBE_LISTENER", "1")).start()?;
     let accept =

@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use last_call_testkit::{Cut, Relay};
+use last_call_testkit::{Cut, LiveKit, Relay};
 
-use crate::scene::{dispatch, eventually, lost, probe, server};
+use crate::scene::{dispatch, eventually, lost, probe};
 use crate::server_log::{self, ASSIGNED, GIVEN_UP, JOB_ENDED, REGISTERED};
 
 #[test]
 fn drain_3_a_draining_worker_gets_nothing_and_every_call_ends_well() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let probe = probe(&server, "bar")?.start()?;
     dispatch(&server, "bar", "before", 5, r#"{"sleep":8}"#)?;
     probe.wait(5, "started")?;
@@ -35,7 +35,7 @@ fn drain_3_a_draining_worker_gets_nothing_and_every_call_ends_well() -> Result<(
 
 #[test]
 fn job_3_the_server_learns_why_a_job_failed() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let probe = probe(&server, "bar")?.start()?;
     dispatch(&server, "bar", "well", 1, r#"{"sleep":3}"#)?;
     dispatch(&server, "bar", "raises", 1, r#"{"sleep":1,"raise":true}"#)?;
@@ -64,7 +64,7 @@ fn job_3_the_server_learns_why_a_job_failed() -> Result<()> {
 
 #[test]
 fn reg_1_a_registration_while_draining_takes_nothing() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let relay = Relay::start(server.address())?;
     let probe = probe(&server, "bar")?.with(|launch| launch.env("LIVEKIT_URL", relay.url())).start()?;
     dispatch(&server, "bar", "before", 1, r#"{"sleep":15}"#)?;
@@ -90,7 +90,7 @@ fn reg_1_a_registration_while_draining_takes_nothing() -> Result<()> {
 
 #[test]
 fn drain_5_a_rolling_restart_loses_no_call() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let old = probe(&server, "bar")?.start()?;
     let new = probe(&server, "bar")?.start()?;
     let mut rooms = Vec::new();

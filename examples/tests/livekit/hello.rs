@@ -4,14 +4,14 @@
 //! does not need, but those that keep a test off fixed ports and away from a busy machine's load.
 
 use anyhow::Result;
-use last_call_testkit::{Launch, Signal};
+use last_call_testkit::{Launch, LiveKit, Signal};
 
-use crate::scene::{LONG, eventually, server};
+use crate::scene::{LONG, eventually};
 use crate::server_log::{self, JOB_ENDED};
 
 #[test]
 fn drain_5_hello_takes_a_call_and_drains() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let launch = Launch::new(env!("CARGO_BIN_EXE_hello"));
     let launch = launch.args(["start", "--http", "off", "--load-threshold", "off"]);
     let hello =

@@ -10,7 +10,7 @@ use last_call_testkit::proto::{WorkerMessage, WorkerStatus, worker_message::Mess
 use last_call_testkit::{Direction, Frame, LiveKit, Relay, Verdict};
 use prost::Message;
 
-use crate::scene::{Probe, dispatch, eventually, lost, probe, server};
+use crate::scene::{Probe, dispatch, eventually, lost, probe};
 use crate::server_log::{self, GIVEN_UP};
 
 /// The statuses of each worker, by its agent's name, as they went over the wire.
@@ -70,7 +70,7 @@ fn loaded(
 
 #[test]
 fn job_4_whoever_says_available_is_given_the_call() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let statuses = Statuses::default();
     let reader = statuses.clone();
     let relay = Relay::scripted(server.address(), move |frame| reader.read(frame))?;
@@ -112,7 +112,7 @@ fn job_4_whoever_says_available_is_given_the_call() -> Result<()> {
 /// above does show that the load is on the server's scale.
 #[test]
 fn job_4_the_server_gives_nothing_to_a_load_over_its_target() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let statuses = Statuses::default();
     let reader = statuses.clone();
     let relay = Relay::scripted(server.address(), move |frame| reader.read(frame))?;

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use last_call_testkit::LiveKit;
 
-use crate::scene::{LONG, dispatch, lost, probe, server};
+use crate::scene::{LONG, dispatch, lost, probe};
 use crate::server_log::{self, GIVEN_UP};
 
 fn kill(server: &LiveKit) -> Result<()> {
@@ -19,7 +19,7 @@ fn stop(server: &LiveKit) -> Result<()> {
 #[test]
 fn reg_1_a_worker_is_back_after_its_server_and_its_call_ran_on() -> Result<()> {
     for end in [kill, stop] {
-        let Some(mut server) = server()? else { return Ok(()) };
+        let Some(mut server) = LiveKit::or_skip()? else { return Ok(()) };
         let probe = probe(&server, "bar")?.start()?;
         dispatch(&server, "bar", "before", 1, r#"{"sleep":5}"#)?;
         probe.wait(1, "started")?;
@@ -39,7 +39,7 @@ fn reg_1_a_worker_is_back_after_its_server_and_its_call_ran_on() -> Result<()> {
 
 #[test]
 fn reg_1_a_draining_worker_is_back_as_full() -> Result<()> {
-    let Some(mut server) = server()? else { return Ok(()) };
+    let Some(mut server) = LiveKit::or_skip()? else { return Ok(()) };
     let probe = probe(&server, "bar")?.start()?;
     dispatch(&server, "bar", "before", 1, r#"{"sleep":10}"#)?;
     probe.wait(1, "started")?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use last_call_testkit::{Child, Exit, Launch, Line, LiveKit, Signal, skip};
+use last_call_testkit::{Child, Exit, Launch, Line, LiveKit, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,17 +18,6 @@ pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// How long a dispatch may wait for its job before it counts as lost; the server itself gives up after 3 s.
 const LOST_AFTER: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// A server of the test's own; `None` where the binary is missing.
-pub(crate) fn server() -> Result<Option<LiveKit>> {
-    match LiveKit::binary() {
-        Ok(_) => LiveKit::start().map(Some),
-        Err(missing) => {
-            skip(missing);
-            Ok(None)
-        }
-    }
-}
 
 /// Looks again and again until there is something.
 pub(crate) fn eventually<R>(what: &str, mut look: impl FnMut() -> Result<Option<R>>) -> Result<R> {

@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use last_call_testkit::LiveKit;
 
-use crate::scene::{Probe, dispatch, lost, probe, server};
+use crate::scene::{Probe, dispatch, lost, probe};
 
 const WEDGED: usize = 6;
 /// Dispatches for each set of freshly wedged workers: once found, a worker says that it is full.
@@ -19,7 +20,7 @@ const FULL: &str = "LAST_CALL_FULL";
 
 #[test]
 fn job_1_six_wedged_workers_cost_a_healthy_one_no_call() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let healthy = probe(&server, "bar")?.start()?;
     let rounds = if std::env::var_os(FULL).is_some() { 20 } else { 4 };
     let (mut rooms, mut declined) = (Vec::new(), 0);

@@ -7,9 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use last_call_testkit::LiveKit;
 use tempfile::TempDir;
 
-use crate::scene::{dispatch, eventually, probe, server};
+use crate::scene::{dispatch, eventually, probe};
 use crate::server_log::{self, CLOSING, GIVEN_UP, JOB_ENDED, REGISTERED};
 
 /// Lines of the server about a worker that broke the protocol.
@@ -26,7 +27,7 @@ fn verb(socket: &Path, request: &str) -> Result<()> {
 
 #[test]
 fn wire_2_the_server_never_closes_the_conversation() -> Result<()> {
-    let Some(server) = server()? else { return Ok(()) };
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     let directory = TempDir::new()?;
     let socket = directory.path().join("admin");
     let probe = probe(&server, "bar")?.with(|launch| launch.arg("--admin-socket").arg(&socket)).start()?;

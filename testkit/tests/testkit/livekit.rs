@@ -3,15 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use last_call_testkit::{LiveKit, skip};
+use last_call_testkit::LiveKit;
 
 #[test]
 fn a_dispatch_lives_until_its_server_dies() -> Result<()> {
-    if let Err(missing) = LiveKit::binary() {
-        skip(missing);
-        return Ok(());
-    }
-    let mut server = LiveKit::start()?;
+    let Some(mut server) = LiveKit::or_skip()? else { return Ok(()) };
     let api = server.api().clone();
     assert_eq!(api.create_room("kitchen")?.name, "kitchen");
     let made = api.create_dispatch("kitchen", "concierge", "{}", &[("lineage", "first")])?;

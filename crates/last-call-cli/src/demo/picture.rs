@@ -47,9 +47,11 @@ pub(crate) fn timeline(story: &Story, paper: Paper) -> Vec<String> {
     let width = paper.columns.clamp(50, 120) - MARGIN;
     let span = to.unwrap_or(from).saturating_sub(from).max(1);
     let lanes = Lanes { story, paper, from, span, width };
+    let counts: Vec<_> = (0..story.workers.len()).map(|who| lanes.counts(who)).collect();
+    let most = counts.iter().flatten().copied().max().unwrap_or_default();
     let mut lines = vec![lanes.axis()];
-    for who in 0..story.workers.len() {
-        lines.push(lanes.calls(who));
+    for (who, counts) in counts.iter().enumerate() {
+        lines.push(lanes.calls(who, counts, most));
         lines.extend(lanes.marks(who));
     }
     lines
@@ -90,23 +92,23 @@ impl Lanes<'_> {
         format!("{:MARGIN$}{}", "", line.into_iter().collect::<String>().trim_end())
     }
 
-    /// A bar as high as the worker has calls; the highest of all lanes fills the line.
-    fn calls(&self, who: Who) -> String {
+    /// How many calls a worker has in each column.
+    fn counts(&self, who: Who) -> Vec<usize> {
+        (0..self.width).map(|column| self.story.running(who, self.time(column))).collect()
+    }
+
+    /// A bar as high as the worker has calls; `most` fills the line.
+    fn calls(&self, who: Who, counts: &[usize], most: usize) -> String {
         let member = &self.story.workers[who];
         let alive =
             member.registered_us.unwrap_or(u64::MAX)..member.left.map_or(u64::MAX, |(at_us, _)| at_us);
-        let most = (0..self.story.workers.len())
-            .flat_map(|who| (0..self.width).map(move |column| self.story.running(who, self.time(column))))
-            .max()
-            .unwrap_or_default()
-            .max(1);
         let steps = self.paper.steps();
-        let bar = |column| match self.story.running(who, self.time(column)) {
+        let bar = |(column, count): (usize, &usize)| match count {
             0 if alive.contains(&self.time(column)) => '_',
             0 => ' ',
             count => steps[(count * steps.len()).div_ceil(most) - 1],
         };
-        let bars: String = (0..self.width).map(bar).collect();
+        let bars: String = counts.iter().enumerate().map(bar).collect();
         let name: String = member.name.chars().take(MARGIN - 2).collect();
         let colour = match member.role {
             Role::Relief => 36,

@@ -86,8 +86,9 @@ struct Actor {
 pub(crate) struct Stage {
     site: Site,
     api: Api,
-    notes: Option<Notes>,
-    /// By their place in the story.
+    /// The embedded server's page, and the way to remark on what it shows.
+    page: Option<(String, Notes)>,
+    /// Those that run, by their place in the story.
     actors: BTreeMap<Who, Actor>,
     story: Story,
     saw: mpsc::UnboundedSender<Seen>,
@@ -115,7 +116,7 @@ impl Stage {
         let (saw, seen) = mpsc::unbounded_channel();
         let (hangs_up, hung_up) = mpsc::unbounded_channel();
         let mut server = JoinSet::new();
-        let notes = site.server.as_ref().map(Server::notes);
+        let page = site.server.as_ref().map(|server| (server.page_url(), server.notes()));
         if let Some(embedded) = site.server.take() {
             server.spawn(embedded.run(pending()));
         }
@@ -123,7 +124,7 @@ impl Stage {
         Self {
             api: Api::new(Dialler::new(site.endpoint.clone()), site.keys.clone()),
             site,
-            notes,
+            page,
             actors: BTreeMap::new(),
             story: Story::default(),
             saw,
@@ -143,9 +144,8 @@ impl Stage {
 
     /// Plays it to the end.
     pub(crate) async fn play(&mut self, theirs: Option<Vec<String>>) -> Result<(), Failure> {
-        if self.notes.is_some() {
-            let page = self.site.endpoint.as_str().replacen("ws", "http", 1);
-            self.say("server", &format!("embedded; watch it live at {page}/"))?;
+        if let Some((page, _)) = &self.page {
+            self.say("server", &format!("embedded; watch it live at {page}"))?;
         } else {
             self.say("server", &self.site.endpoint.authority())?;
             // One that is not there, or has other keys, is told of before anything is started.
@@ -212,7 +212,7 @@ impl Stage {
     fn hold(&self, who: Who) -> io::Result<()> {
         let member = &self.story.workers[who];
         match self.actors.get(&who) {
-            Some(actor) if member.role == Role::Ours && member.left.is_none() => {
+            Some(actor) if member.role == Role::Ours => {
                 actor.child.signal(Signal::SIGUSR1);
                 self.say(member.name, "every thread of its own code is held, for three seconds")
             }
@@ -262,12 +262,10 @@ impl Stage {
     }
 
     fn terminate(&mut self, who: Who) -> io::Result<()> {
-        let Some(actor) = self.actors.get(&who).filter(|_| self.story.workers[who].left.is_none()) else {
-            return Ok(());
-        };
+        let Some(actor) = self.actors.get(&who) else { return Ok(()) };
         let at_us = now_us();
         actor.child.signal(Signal::SIGTERM);
-        if let Some(notes) = &self.notes {
+        if let Some((_, notes)) = &self.page {
             notes.say(actor.worker_id.as_deref(), "SIGTERM");
         }
         self.story.signalled(who, at_us);
@@ -324,11 +322,7 @@ impl Stage {
     /// Takes in the next thing that happens; whether one did before the deadline.
     async fn watch_once(&mut self, deadline: Instant) -> Result<bool, Failure> {
         let leaves = async |actors: &mut BTreeMap<Who, Actor>| {
-            let runs = |(who, _): &(&Who, _)| self.story.workers[**who].left.is_none();
-            let ends = actors
-                .iter_mut()
-                .filter(runs)
-                .map(|(who, actor)| async { (*who, actor.child.ended().await) });
+            let ends = actors.iter_mut().map(|(who, actor)| async { (*who, actor.child.ended().await) });
             let mut ends: FuturesUnordered<_> = ends.collect();
             match ends.next().await {
                 Some(end) => end,

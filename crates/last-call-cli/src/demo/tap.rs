@@ -39,7 +39,8 @@ use tokio::time::timeout;
 
 use self::carry::{Witness, carry};
 pub(crate) use self::seen::{Seen, SeenWhat};
-use super::exchange::{BODY_LIMIT, ExchangeError, WITHIN, exchange};
+use super::exchange::{ExchangeError, WITHIN, exchange};
+use crate::exchange::BODY_LIMIT;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;

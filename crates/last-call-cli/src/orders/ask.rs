@@ -1,6 +1,6 @@
 //! One question to one worker over its admin socket, and the answer.
 //!
-//! Owns the bounds: 5 s and 64 KiB for an answer, whoever gives it. Refuses to show what came as it came.
+//! Owns the words for whoever answers, and the 5 s that he has. Refuses to show what came as it came.
 
 use std::fmt;
 use std::io;
@@ -8,24 +8,20 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{Full, LengthLimitError};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
-use tokio::task::JoinSet;
 
+use crate::exchange::{BODY_LIMIT, Broken};
 use crate::shown;
 
 /// A worker waits 2 s for its link thread before it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// A status page has a few hundred bytes.
-const LARGEST: usize = 64 * 1024;
 
 /// What can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,24 +196,17 @@ async fn exchange(
     method: &Method,
     target: &'static str,
 ) -> Result<(StatusCode, Bytes), Unreached> {
-    let (mut worker, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
-    // Ends with this function.
-    let mut driver = JoinSet::new();
-    driver.spawn(connection);
     let request =
         Request::builder().method(method).uri(target).header(HOST, "worker").header(CONNECTION, "close");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| Unreached::Io(error.to_string()))?;
-    let response = worker.send_request(request).await.map_err(|error| told(&error))?;
-    let code = response.status();
-    let body = Limited::new(response.into_body(), LARGEST).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            Unreached::Strange(format!("its answer is larger than {} KiB", LARGEST / 1024))
-        } else {
-            told(error.as_ref())
+    let request = request.body(Full::default()).map_err(|error| Unreached::Io(error.to_string()))?;
+    let response = crate::exchange::exchange(stream, request).await.map_err(|broken| match broken {
+        Broken::Http(error) => told(&error),
+        Broken::Body(error) if error.is::<LengthLimitError>() => {
+            Unreached::Strange(format!("its answer is larger than {} KiB", BODY_LIMIT / 1024))
         }
+        Broken::Body(error) => told(error.as_ref()),
     })?;
-    Ok((code, body.to_bytes()))
+    Ok((response.status(), response.into_body()))
 }
 
 /// Why a connection is not to be had.

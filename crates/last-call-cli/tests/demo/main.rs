@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use last_call_testkit::{Child, Launch, LiveKit, Signal, skip};
+use last_call_testkit::{Child, Launch, LiveKit, Signal};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -91,13 +91,7 @@ fn a_release_amid_calls_is_shown() -> Result<()> {
 
 #[test]
 fn on_livekit_server_with_a_worker_beside_ours() -> Result<()> {
-    let livekit = match LiveKit::binary() {
-        Ok(_) => LiveKit::start()?,
-        Err(missing) => {
-            skip(missing);
-            return Ok(());
-        }
-    };
+    let Some(livekit) = LiveKit::or_skip()? else { return Ok(()) };
     let directory = tempfile::tempdir()?;
     let theirs = format!("'{PROGRAM}' demo-agent start --load-threshold off --http off --agent-name theirs");
     let child = demo(directory.path())
@@ -250,13 +244,7 @@ fn a_place_without_room_for_the_page_is_told_before_anything_is_played() -> Resu
 
 #[test]
 fn an_interrupted_demo_leaves_no_room_on_anothers_server() -> Result<()> {
-    let livekit = match LiveKit::binary() {
-        Ok(_) => LiveKit::start()?,
-        Err(missing) => {
-            skip(missing);
-            return Ok(());
-        }
-    };
+    let Some(livekit) = LiveKit::or_skip()? else { return Ok(()) };
     let directory = tempfile::tempdir()?;
     let child = demo(directory.path())
         .args(["--url", &livekit.url(), "--api-key", livekit.key()])

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Told;
-use crate::event::{Event, since_1970};
+use crate::event::{Event, now_us};
 use crate::journal::{Batch, Journal};
 
 /// Pages open at once.
@@ -77,7 +77,7 @@ fn messages(batch: &Batch, run: &str) -> Vec<sse::Event> {
     let message = |(index, piece): (usize, &[(u64, Arc<Event>)])| {
         let told = Told {
             fresh: batch.fresh && index == 0,
-            now: u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX),
+            now: now_us(),
             tally: batch.tally,
             events: piece.iter().map(|(_, event)| &**event).collect(),
         };

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
 use last_call_server::{Config, Keys, Reply, Server};
-use last_call_testkit::{Certificate, Launch, LiveKit, Options, Stub, proto, skip};
+use last_call_testkit::{Certificate, Launch, LiveKit, Options, Stub, proto};
 use last_call_worker::Endpoint;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
@@ -455,11 +455,8 @@ async fn a_side_that_does_not_read_is_cut_after_10_s() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rooms_of_a_real_server_are_joined_there() {
-    let livekit = match tokio::task::spawn_blocking(|| LiveKit::binary().map(|_| LiveKit::start())).await {
-        Ok(Ok(livekit)) => livekit.expect("livekit-server runs"),
-        Ok(Err(missing)) => return skip(missing),
-        Err(error) => panic!("{error}"),
-    };
+    let livekit = tokio::task::spawn_blocking(LiveKit::or_skip).await.expect("no panic");
+    let Some(livekit) = livekit.expect("livekit-server runs") else { return };
     let keys = Keys { key: livekit.key().into(), secret: livekit.secret().into() };
     let (tap, mut seeing) = tap(&livekit.url(), true);
     let mut worker = Worker::connect(&tap, &keys).await.expect("connected");

@@ -41,7 +41,7 @@ async fn garbage_is_no_worker() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: -4\r\n\r\n".to_vec(), "does not speak HTTP"),
         (Vec::new(), "no whole answer"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nshort".to_vec(), "no whole answer"),
-        (http("200 OK", &vec![b'x'; LARGEST + 1]), "larger than 64 KiB"),
+        (http("200 OK", &vec![b'x'; BODY_LIMIT + 1]), "larger than 64 KiB"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\nx".to_vec(), "no whole answer"),
     ] {
         let error = answer_of(bytes.clone()).await.expect_err("no answer").to_string();
