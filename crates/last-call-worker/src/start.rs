@@ -21,10 +21,12 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
 use crate::job::State;
+use crate::job_process::{self, Processes, Supervisor};
 use crate::link::{Connection, Control, Dial, Keep, Link, Report, Solo, Source, Watched};
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
+use crate::options::Runner;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
 use crate::signal::Signals;
@@ -53,6 +55,8 @@ pub(crate) struct Controls {
     pub(crate) orders: mpsc::UnboundedReceiver<Control>,
     /// Where the process is the worker's: its signals.
     pub(crate) signals: Option<Signals>,
+    /// Threads that were there before any of the worker's.
+    pub(crate) threads: usize,
 }
 
 /// Refuses what could not keep its promises.
@@ -72,6 +76,7 @@ pub(crate) struct Started {
     runtime: Runtime,
     link: Link,
     operations: Option<std_mpsc::Receiver<()>>,
+    supervisor: Option<Supervisor>,
     prewarm_failed: oneshot::Receiver<String>,
 }
 
@@ -79,6 +84,9 @@ impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
         let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
+        if let Some(supervisor) = self.supervisor {
+            supervisor.stop();
+        }
         if let Some(operations) = self.operations {
             // Nothing is ever sent: it disconnects when the operations thread is done.
             let _ = operations.recv_timeout(OPERATIONS_WITHIN);
@@ -109,7 +117,7 @@ pub(crate) fn serve(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, signals } = controls;
+    let Controls { control, orders, signals, threads: _ } = controls;
     let program = Arc::new(worker.program);
     let load = LoadSampler::new();
     let current = (!program.has_load()).then(|| load.current());
@@ -136,6 +144,14 @@ pub(crate) fn serve(
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
+    let pool = match config.runner {
+        Runner::Tasks => None,
+        Runner::Process => {
+            let (idle, within) = (config.idle_processes, config.initialize_within);
+            Some(job_process::start(idle, within, metrics.clone(), control.clone())?)
+        }
+    };
+    let processes = pool.as_ref().map(|pool| pool.processes.clone());
     let (warm, warmed) = oneshot::channel();
     let server = config.endpoint.authority();
     // Whose signals are not the worker's is no service of its own either.
@@ -156,9 +172,13 @@ pub(crate) fn serve(
         snapshot,
         beat,
     };
-    let (runtime, link) = make_link(parts, program, user.clone(), warmed)?;
-    let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: Some(operations), prewarm_failed })
+    let (runtime, link) = make_link(parts, program, processes, user.clone(), warmed)?;
+    let (supervisor, prewarm_failed) = match pool {
+        // Each process prewarms, and the first that has decides.
+        Some(pool) => (Some(pool.supervisor), pool.failed),
+        None => (None, prewarm(worker.prewarm, user, warm, control)),
+    };
+    Ok(Started { runtime, link, operations: Some(operations), supervisor, prewarm_failed })
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.
@@ -180,7 +200,7 @@ pub(crate) fn connect(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, signals } = controls;
+    let Controls { control, orders, signals, threads: _ } = controls;
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
         limits: Limits { threshold: None, ..Limits::default() },
@@ -197,9 +217,9 @@ pub(crate) fn connect(
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    let (runtime, link) = make_link(parts, Arc::new(worker.program), user.clone(), warmed)?;
+    let (runtime, link) = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed)?;
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: None, prewarm_failed })
+    Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
 }
 
 /// What a link is made of before prewarming is done.
@@ -220,7 +240,7 @@ struct Parts {
 }
 
 /// Prewarms, and lets the link begin; why not, if it fails.
-fn prewarm(
+pub(crate) fn prewarm(
     prewarm: Option<crate::program::Prewarm>,
     user: &Handle,
     warm: oneshot::Sender<Option<State>>,
@@ -252,6 +272,7 @@ fn prewarm(
 fn make_link(
     parts: Parts,
     program: Arc<Program>,
+    processes: Option<Processes>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
 ) -> Result<(Runtime, Link), StartError> {
@@ -267,7 +288,7 @@ fn make_link(
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
-        runner: TaskRunner::new(user, program, to_link, warmed),
+        runner: TaskRunner::new(user, program, processes, to_link, warmed),
         signals,
         control: parts.orders,
         verbs: parts.verbs,

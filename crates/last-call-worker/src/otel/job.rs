@@ -9,11 +9,16 @@ use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use last_call_proto::{End, JobId};
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::SCOPE;
 use crate::job::JobInfo;
+
+/// The one field that a trace travels in.
+const TRACEPARENT: &str = "traceparent";
 
 /// The spans of the jobs that run. A span that is dropped ends.
 #[derive(Default)]
@@ -82,10 +87,25 @@ impl JobTrace {
         future.with_context(self.0.clone())
     }
 
+    /// As it travels to the job's process: a W3C `traceparent`, or nothing.
+    pub(crate) fn carried(&self) -> String {
+        let mut fields = HashMap::new();
+        TraceContextPropagator::new().inject_context(&self.0, &mut fields);
+        fields.remove(TRACEPARENT).unwrap_or_default()
+    }
+
+    /// As it came from the worker, whose span it is.
+    pub(crate) fn continued(carried: &str) -> Self {
+        let fields = HashMap::from([(TRACEPARENT.to_owned(), carried.to_owned())]);
+        Self(TraceContextPropagator::new().extract_with_context(&Context::new(), &fields))
+    }
+
     /// User code failed: an `exception` event, as OpenTelemetry writes one.
-    pub(crate) fn exception(&self, kind: &'static str, text: &str) {
-        let attributes =
-            vec![KeyValue::new("exception.type", kind), KeyValue::new("exception.message", text.to_owned())];
+    pub(crate) fn exception(&self, kind: &str, text: &str) {
+        let attributes = vec![
+            KeyValue::new("exception.type", kind.to_owned()),
+            KeyValue::new("exception.message", text.to_owned()),
+        ];
         self.0.span().add_event("exception", attributes);
     }
 }
