@@ -54,7 +54,7 @@ enum Chore {
     ///
     /// The binary is linked with musl for this machine's processor in the profile "static", which takes minutes. It is
     /// tried in an empty root directory: DNS, localhost, TLS (needs root; says so where it cannot). Prints SHA-256,
-    /// size and path of the binary and of target/dist/last-call-<version>-<target>.tar.gz, whose files are all of the
+    /// size and path of the binary and of target/dist/last-call-VERSION-TARGET.tar.gz, whose files are all of the
     /// second of the last commit, or of SOURCE_DATE_EPOCH.
     Dist {
         /// Build the last commit twice, in two places, and compare; it packs and tries nothing of the working tree.

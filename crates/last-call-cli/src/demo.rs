@@ -7,16 +7,18 @@ mod agent;
 mod api;
 mod child;
 mod exchange;
+mod lines;
 mod picture;
+mod report;
 mod script;
 mod stage;
 mod story;
+mod strays;
 mod tap;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,7 +30,9 @@ use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
 use crate::told;
+use lines::Lines;
 use picture::Paper;
+use report::Report;
 use stage::{Site, Stage};
 use story::Story;
 
@@ -38,11 +42,11 @@ pub(crate) use api::ApiError;
 /// See the idea: calls, a SIGTERM in the middle of them, and none is lost
 ///
 /// Starts an embedded server and a worker, and has callers call. In the middle a release is played: a new worker
-/// starts, calls come twenty a second, every thread of the old worker's own code is held for three seconds, and it
+/// starts, calls come forty a second, every thread of the old worker's own code is held for three seconds, and it
 /// gets SIGTERM, and two seconds later another one. It must tell the server at once that it is full, take nothing
 /// more, finish every call that it has, and leave with 0. The timeline is drawn here and as one HTML file.
 ///
-/// It takes about 20 seconds, uses this machine only, and leaves nothing running.
+/// It takes about 16 seconds, uses this machine only, and leaves nothing running.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 With --worker yours gets the same calls and the same signals, beside ours:
@@ -50,8 +54,8 @@ With --worker yours gets the same calls and the same signals, beside ours:
 Its agents cannot join rooms on the embedded server. For that, take a real one:
     livekit-server --dev
     last-call demo --url ws://127.0.0.1:7880 --api-key devkey --worker 'python agent.py start'
-with LIVEKIT_API_SECRET=secret. Calls go to every worker of that agent name, and the rooms are called
-last-call-demo-…: do not use a name that serves people.
+with LIVEKIT_API_SECRET=secret. Calls go to every worker of that agent name, in rooms that are
+called last-call-demo-…: do not use a name that serves people.
 
 Exit codes: 0 our worker kept its promises; 1 it did not, or something failed; 2 usage; 130 interrupted.")]
 pub(crate) struct Options {
@@ -84,59 +88,54 @@ pub(crate) struct Options {
 /// Plays the demo, and shows what came of it.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let theirs = options.worker.as_deref().map(words).transpose()?;
-    let runtime = Runtime::new().map_err(|error| StartError::System { what: "runtime", error })?;
-    let told = told::to_end()?;
-    let played = runtime.block_on(async {
-        tokio::select! {
-            played = play(options, theirs) => played,
-            () = told => Err(Failure::Interrupted),
-        }
-    });
-    // A name that resolves for ever holds nobody.
-    runtime.shutdown_background();
-    let story = played?;
-    let kept = show(&story)?;
-    write(&story, options)?;
-    Ok(if kept { Exit::Finished } else { Exit::Failed }.into())
-}
-
-async fn play(options: &Options, theirs: Option<Vec<String>>) -> Result<Story, Failure> {
+    let report = Report::open(&options.html)?;
     let site = match &options.url {
         None => Site::embedded()?,
         Some(url) => Site::remote(url, options)?,
     };
-    Stage::new(site).play(theirs).await
+    let lacks = |what| move |error| StartError::System { what, error };
+    let runtime = Runtime::new().map_err(lacks("runtime"))?;
+    let lines = Lines::start().map_err(lacks("thread"))?;
+    strays::adopt();
+    let mut told = told::to_end()?;
+    let (played, story, lines) = runtime.block_on(async {
+        let mut stage = Stage::new(site, lines);
+        let played = tokio::select! {
+            played = stage.play(theirs) => played,
+            () = &mut told => Err(Failure::Interrupted),
+        };
+        let (story, lines) = stage.end().await;
+        (played, story, lines)
+    });
+    strays::end();
+    drop(told);
+    // A name that resolves for ever holds nobody.
+    runtime.shutdown_background();
+    match played {
+        Ok(()) => show(&story, report, lines),
+        Err(Failure::Output(_)) => {
+            let why = lines.finish().err().map_or_else(String::new, |error| format!(" ({error})"));
+            Err(Failure::Demo(format!("nobody reads what is shown{why}: the demo was not played to its end")))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
-/// Prints the timeline and the figures; whether ours kept its promises.
-fn show(story: &Story) -> io::Result<bool> {
+/// Prints the timeline and the figures, and writes the page.
+fn show(story: &Story, report: Option<Report>, lines: Lines) -> Result<ExitCode, Failure> {
     let paper = Paper::of_stdout();
-    let mut out = io::stdout().lock();
-    writeln!(out)?;
-    for line in
-        picture::timeline(story, paper).iter().chain([&String::new()]).chain(&picture::table(story, paper))
-    {
-        writeln!(out, "{line}")?;
+    let said = picture::timeline(story, paper).into_iter().chain([String::new()]);
+    for line in [String::new()].into_iter().chain(said).chain(picture::table(story, paper)) {
+        lines.say(line)?;
     }
-    out.flush()?;
-    Ok(story
-        .workers
-        .iter()
-        .zip(0..)
-        .filter(|(member, _)| member.ours)
-        .all(|(member, who)| member.signals_us.is_empty() || story.kept(who)))
-}
-
-fn write(story: &Story, options: &Options) -> Result<(), Failure> {
-    if options.html.as_os_str() == "off" {
-        return Ok(());
-    }
-    let path = &options.html;
     let html = page::recorded("Last Call: a release amid calls", &story.events, &picture::facts(story));
-    fs::write(path, html).map_err(|error| Failure::Html { path: path.clone(), error })?;
-    let shown = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-    writeln!(io::stdout(), "\nthe timeline as a page: {}", shown.display())?;
-    Ok(())
+    let written = report.map(|report| report.write(&html)).transpose();
+    if let Ok(Some(path)) = &written {
+        lines.say(format!("\nthe timeline as a page: {}", path.display()))?;
+    }
+    lines.finish()?;
+    written?;
+    Ok(if story.shown() { Exit::Finished } else { Exit::Failed }.into())
 }
 
 /// Microseconds since 1970.

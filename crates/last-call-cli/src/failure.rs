@@ -11,6 +11,7 @@ use last_call_server::BindError;
 use last_call_worker::{Exit, StartError};
 
 use crate::demo::ApiError;
+use crate::shown;
 
 /// Why there is no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// A directory of admin sockets cannot be read.
-    #[error("cannot look for admin sockets in {}: {error}; is the path right and readable by this user?", .path.display())]
+    #[error("cannot look for admin sockets in {}: {error}; is the path right and readable by this user?", shown::path(.path))]
     Search {
         /// The directory as given.
         path: PathBuf,
@@ -42,7 +43,7 @@ pub(crate) enum Failure {
     #[error("interrupted; everything that was started is gone")]
     Interrupted,
     /// The demo's page cannot be written.
-    #[error("cannot write the timeline to {}: {error}; choose another place with --html, or --html off", .path.display())]
+    #[error("cannot write the timeline to {}: {error}; choose another place with --html, or --html off", shown::path(.path))]
     Html {
         /// The file as given.
         path: PathBuf,

@@ -8,6 +8,7 @@ mod exec;
 mod failure;
 mod orders;
 mod server;
+mod shown;
 mod told;
 
 use std::process::ExitCode;
@@ -49,8 +50,7 @@ fn main() -> ExitCode {
     if exec::launch_asked_for() {
         return exec::launch();
     }
-    let arguments =
-        if orders::asked_for() { Arguments::parse() } else { last_call_worker::parse::<Arguments>() };
+    let arguments = last_call_worker::parse::<Arguments>();
     let done = match arguments.command {
         Command::Run(options) => exec::run(*options),
         Command::Demo(options) => demo::run(&options),

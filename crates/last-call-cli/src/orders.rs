@@ -24,16 +24,10 @@ use self::find::Sockets;
 use self::options::Targets;
 pub(crate) use self::options::{Drain, Ps, Quiet, Unquiet};
 use crate::failure::Failure;
+use crate::shown;
 
 /// Workers asked at once: little against the 1,024 files that a process may have open.
 const AT_ONCE: usize = 64;
-
-/// Whether the command line is for one of these. They run in a worker's environment, whose LAST_CALL_CONFIG names
-/// a file of the worker's options and not of theirs.
-pub(crate) fn asked_for() -> bool {
-    let command = std::env::args_os().nth(1);
-    command.is_some_and(|name| ["ps", "drain", "quiet", "unquiet"].iter().any(|order| name == *order))
-}
 
 impl Ps {
     /// Shows every worker.
@@ -122,7 +116,7 @@ impl Targets {
         }
         if living.len() > 1 && !self.all {
             let list: String =
-                living.iter().map(|(socket, is)| format!("\n    {}  {is}", socket.display())).collect();
+                living.iter().map(|(socket, is)| format!("\n    {}  {is}", shown::path(socket))).collect();
             return Err(Failure::Usage(format!(
                 "{} workers are here; name those that shall {verb}, or say --all:{list}",
                 living.len()
@@ -173,12 +167,12 @@ fn code(good: bool) -> ExitCode {
 
 /// A line about one worker. An order that was given stands, and a wait goes on, though nobody reads of it.
 fn say(socket: &Path, text: impl fmt::Display) {
-    let _ = writeln!(io::stdout(), "{}: {text}", socket.display());
+    let _ = writeln!(io::stdout(), "{}: {text}", shown::path(socket));
 }
 
 /// What is wrong with one worker.
 fn note(socket: &Path, text: impl fmt::Display) {
-    complain(format_args!("{}: {text}", socket.display()));
+    complain(format_args!("{}: {text}", shown::path(socket)));
 }
 
 fn complain(text: impl fmt::Display) {

@@ -123,13 +123,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 impl Options {
     fn config(&self) -> Result<Config, Failure> {
         let secret = api_secret(self.api_secret_file.as_deref(), "LIVEKIT_API_SECRET")?;
-        if secret.is_none() && !self.bind.is_loopback() {
+        let secret = secret.unwrap_or_else(|| SECRET.to_owned());
+        if secret == SECRET && !self.bind.is_loopback() {
             let bind = self.bind;
             return Err(Failure::Usage(format!(
-                "--bind {bind} lets other machines in, and everyone knows the default secret; set LIVEKIT_API_SECRET or --api-secret-file"
+                "--bind {bind} lets other machines in, and everyone knows the default secret; put one of your own in LIVEKIT_API_SECRET or --api-secret-file"
             )));
         }
-        let keys = Keys { key: self.api_key.clone(), secret: secret.unwrap_or_else(|| SECRET.to_owned()) };
+        let keys = Keys { key: self.api_key.clone(), secret };
         let rooms = self.rooms_url.clone().map(|url| self.rooms(url, &keys)).transpose()?;
         Ok(Config {
             target_load: self.target_load,
@@ -147,10 +148,8 @@ impl Options {
 
     /// What a person needs next. The secret is shown only where everyone knows it.
     fn welcome(&self, server: &Server, known: bool) -> io::Result<()> {
-        let address = server.address();
-        let host =
-            if address.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address.ip() };
-        let reached = SocketAddr::new(host, address.port());
+        let (address, url) = (server.address(), server.url());
+        let page = url.replacen("ws", "http", 1);
         let who = if address.ip().is_loopback() {
             "this machine only; --bind 0.0.0.0 lets others in"
         } else {
@@ -160,9 +159,9 @@ impl Options {
         writeln!(
             io::stdout(),
             "listening on {address} ({who})\n\n\
-             watch     http://{reached}/\n\n\
+             watch     {page}/\n\n\
              for a worker's terminal:\n\
-             export LIVEKIT_URL=ws://{reached}\n\
+             export LIVEKIT_URL={url}\n\
              export LIVEKIT_API_KEY={}\n\
              export LIVEKIT_API_SECRET={secret}\n",
             self.api_key,

@@ -15,6 +15,7 @@
 //! | a worker's namespace, long deprecated, is passed over | there it is a part of the group |
 //! | an agent whose worker's connection drops has left | there it stays as long as its media does |
 //! | only `JT_ROOM` workers are offered jobs | there are no callers here who could publish |
+//! | a browser gets a page at `/` | there it gets `OK`, as every other client does here |
 //! | a body has at most 64 KiB, there are at most 10,000 rooms and 50,000 dispatches | there memory is the limit |
 //!
 //! ```no_run

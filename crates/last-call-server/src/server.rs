@@ -3,7 +3,7 @@
 //! Owns the order of start and end. Refuses signals: whoever runs it says when it ends.
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,10 +54,16 @@ impl Server {
         self.address
     }
 
-    /// What workers take as LIVEKIT_URL.
+    /// What workers take as LIVEKIT_URL: on this machine, where it listens on every address.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        let mut reached = self.address;
+        match reached.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => reached.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => reached.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        format!("ws://{reached}")
     }
 
     /// Everything that happens from now on. One who is more than 1,024 events late misses some, and is told.

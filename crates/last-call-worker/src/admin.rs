@@ -10,6 +10,8 @@
 //! | `POST /quiet` | 202, also when quiet or draining already |
 //! | `DELETE /quiet` | 202, or 409 when draining |
 
+mod directory;
+
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -62,16 +64,18 @@ pub(crate) struct AdminSocket {
 
 impl AdminSocket {
     /// Binds `path`, or where that is a directory a file in it of this process's number, so that one environment
-    /// does for several workers. A file left by a process that is gone is replaced.
+    /// does for several workers. Files left by workers that are gone are replaced there, or removed.
     ///
     /// # Errors
     /// See [`AdminError`].
     pub(crate) fn bind(path: &Path) -> Result<Self, AdminError> {
-        let path =
-            &if path.is_dir() { path.join(format!("{}.sock", process::id())) } else { path.to_owned() };
         let failed = |source| AdminError::Io { path: path.to_owned(), source };
-        make_way(path)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let several = path.is_dir();
+        let parent = if several { Some(path) } else { path.parent() };
+        let parent = parent.filter(|parent| !parent.as_os_str().is_empty());
+        if !several {
+            make_way(path)?;
+        }
         // Bound where nobody else may look, so that no moment sees it at the umask's mode.
         let hidden = tempfile::Builder::new()
             .prefix(".lc")
@@ -83,8 +87,13 @@ impl AdminSocket {
         listener.set_nonblocking(true).map_err(failed)?;
         fs::set_permissions(&newborn, Permissions::from_mode(0o600)).map_err(failed)?;
         let id = identity(&newborn).map_err(failed)?;
-        fs::rename(&newborn, path).map_err(failed)?;
-        Ok(Self { listener, file: SocketFile { path: path.to_owned(), id } })
+        let path = if several {
+            directory::settle(path, &newborn, process::id()).map_err(failed)?
+        } else {
+            fs::rename(&newborn, path).map_err(failed)?;
+            path.to_owned()
+        };
+        Ok(Self { listener, file: SocketFile { path, id } })
     }
 }
 

@@ -15,7 +15,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::builder::{OsStr, Resettable};
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 
 use self::file::File;
 use crate::error::StartError;
@@ -43,6 +45,20 @@ pub fn matches(command: Command) -> ArgMatches {
     read(command, std::env::args_os().collect()).unwrap_or_else(|instead| instead.exit())
 }
 
+/// Marks a command that reads no configuration file, as one does that runs in the environment of another program:
+/// `#[command(group = last_call_worker::no_file())]` on its options. It has neither `--config` nor `--print-config`, no
+/// table and no key in a file, and whatever LAST_CALL_CONFIG names is left alone.
+#[must_use]
+pub fn no_file() -> ArgGroup {
+    ArgGroup::new(NO_FILE)
+}
+
+const NO_FILE: &str = "last-call-no-file";
+
+fn takes_a_file(command: &Command) -> bool {
+    command.get_groups().all(|group| group.get_id() != NO_FILE)
+}
+
 /// The options of `start`, as the environment and the file that it names have them.
 pub(crate) fn from_env() -> Result<Options, StartError> {
     let matches = read(Program::command(), vec!["worker".into(), "start".into()]);
@@ -57,9 +73,17 @@ pub(crate) fn from_env() -> Result<Options, StartError> {
     }
 }
 
-/// Where the rest is found.
+/// `command` and those below it, with the options that say where the rest is found.
+fn with_file_options(command: Command) -> Command {
+    if takes_a_file(&command) {
+        command.args(file_options()).mut_subcommands(with_file_options)
+    } else {
+        command
+    }
+}
+
 fn file_options() -> [Arg; 2] {
-    let option = |name| Arg::new(name).long(name).global(true).help_heading("Configuration");
+    let option = |name| Arg::new(name).long(name).help_heading("Configuration");
     let config = option("config").env("LAST_CALL_CONFIG").value_name("PATH");
     [
         config
@@ -112,23 +136,66 @@ impl Instead {
 }
 
 fn read(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Instead> {
-    let plain = without_empty_variables(pages::add(command.args(file_options())));
+    let plain = without_empty_variables(pages::add(with_file_options(command)));
     // A mistake that is not the file's to mend is found again below, where the page of usage is whole.
     let lenient = plain.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
     let page_wanted = lenient.subcommand_name().is_some_and(pages::is_one);
-    let file = match lenient.get_one::<PathBuf>("config") {
-        Some(path) if !page_wanted => File::read(path, &plain)?,
+    let refuses = refuses_files(&plain, &lenient);
+    let file = match given::<PathBuf>(&lenient, "config") {
+        Some((_, path)) if !page_wanted && !refuses => File::read(path, &plain)?,
         _ => File::default(),
     };
     let program = pages::program(arguments.first());
-    let matches = file.fill(plain.clone()).try_get_matches_from(arguments)?;
+    let matches = file.fill(plain.clone()).try_get_matches_from(arguments);
+    let matches = matches.map_err(|error| without_hidden(error, &plain))?;
     if page_wanted {
-        return Err(Instead::Print(pages::Page::from_arg_matches(&matches)?.text(plain, program)));
+        return Err(Instead::Print(pages::Page::from_arg_matches(&matches)?.text(plain, &program)));
     }
-    if matches.get_flag("print-config") {
+    let shows = given::<bool>(&matches, "print-config").filter(|(_, shows)| **shows);
+    if refuses {
+        let config = given::<PathBuf>(&matches, "config");
+        if shows.is_some() || config.is_some_and(|(source, _)| source == ValueSource::CommandLine) {
+            let why = "this command reads no configuration file; leave out --config and --print-config";
+            return Err(plain.clone().error(ErrorKind::ArgumentConflict, why).into());
+        }
+    } else if shows.is_some() {
         return Err(Instead::Print(show::text(&plain, &matches, &file, &program).into_bytes()));
     }
     Ok(matches)
+}
+
+/// What one of the options of files was given, before or behind the command: a flag wins over the variable, and of
+/// two flags the last.
+fn given<'m, T: Clone + Send + Sync + 'static>(
+    matches: &'m ArgMatches,
+    id: &str,
+) -> Option<(ValueSource, &'m T)> {
+    let levels = std::iter::successors(Some(matches), |matches| Some(matches.subcommand()?.1));
+    let here = |matches: &'m ArgMatches| {
+        let value = matches.try_get_one::<T>(id).ok().flatten()?;
+        Some((matches.value_source(id)?, value))
+    };
+    levels.filter_map(here).max_by_key(|(source, _)| *source)
+}
+
+/// Whether the command that runs, or one above it, is marked by [`no_file`].
+fn refuses_files(command: &Command, matches: &ArgMatches) -> bool {
+    let below =
+        || matches.subcommand().and_then(|(name, below)| Some((command.find_subcommand(name)?, below)));
+    !takes_a_file(command) || below().is_some_and(|(command, matches)| refuses_files(command, matches))
+}
+
+/// A list of commands in an error has what that of the help has.
+fn without_hidden(mut error: clap::Error, command: &Command) -> clap::Error {
+    fn is_hidden(command: &Command, name: &str) -> bool {
+        let mut below = command.get_subcommands();
+        below.any(|below| (below.is_hide_set() && below.get_name() == name) || is_hidden(below, name))
+    }
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::ValidSubcommand) {
+        let shown = names.iter().filter(|name| !is_hidden(command, name)).cloned().collect();
+        error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(shown));
+    }
+    error
 }
 
 /// A variable that is there but empty, as templates leave them, says nothing.

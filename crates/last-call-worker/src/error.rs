@@ -103,6 +103,12 @@ pub enum UrlError {
         /// The URL without its query.
         url: String,
     },
+    /// No part of a URL.
+    #[error("{path:?} fits no URL of the server")]
+    Path {
+        /// What was to stand behind the server's URL.
+        path: String,
+    },
     /// Plain text to another machine.
     #[error(
         "{url} is not encrypted, and tokens would cross the network in the clear; use wss://, or allow it with --insecure-ws"
@@ -135,7 +141,7 @@ pub enum DialError {
     #[error("the server answered HTTP {status} {said:?} instead of an upgrade")]
     Unavailable { status: u16, said: String },
     #[error("the WebSocket upgrade failed: {0}")]
-    Upgrade(tokio_tungstenite::tungstenite::Error),
+    Upgrade(String),
     #[error("the proxy did not open a tunnel: {0:?}")]
     Proxy(String),
     #[error("a {0} proxy is not supported; use an http:// one")]

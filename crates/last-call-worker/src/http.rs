@@ -37,7 +37,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// The patience with a whole exchange, so that no slow reader holds a connection.
 const EXCHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// What a worker that has ended gives to answers under way.
-const LAST_ANSWERS_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const LAST_ANSWERS_WITHIN: Duration = Duration::from_millis(50);
 /// Bytes of a request's head.
 const HEAD_LIMIT: usize = 16 * 1024;
 /// Bytes of a request's body; no page reads more.
@@ -120,7 +120,7 @@ pub(crate) async fn serve(listener: std::net::TcpListener, ops: Arc<Ops>) -> std
 }
 
 /// Serves `router` on `listener` for as long as `worker` can change: one request for each connection,
-/// everything bounded. At the end, answers under way have 0.1 s to leave: the one to `POST /drain` is
+/// everything bounded. At the end, answers under way have 50 ms to leave: the one to `POST /drain` is
 /// often the last thing that a worker says.
 pub(crate) async fn serve_on<L: Listener>(
     mut listener: L,
@@ -173,7 +173,7 @@ fn pages(ops: Arc<Ops>) -> Router {
 /// What the Python SDK says here. Its users point liveness probes at it, so a worker that holds calls
 /// is never unhealthy: a restart would end them, a reconnect will not.
 async fn health(State(ops): State<Arc<Ops>>) -> (StatusCode, &'static str) {
-    let snapshot = ops.snapshot.borrow();
+    let snapshot = ops.snapshot.borrow().clone();
     if snapshot.registered || snapshot.active_jobs > 0 || snapshot.accepted_jobs > 0 {
         (StatusCode::OK, "OK")
     } else {
@@ -194,7 +194,7 @@ struct WorkerPage {
 }
 
 async fn worker(State(ops): State<Arc<Ops>>) -> Json<WorkerPage> {
-    let snapshot = ops.snapshot.borrow();
+    let snapshot = ops.snapshot.borrow().clone();
     Json(WorkerPage {
         worker_type: ops.info.worker_type,
         agent_name: ops.info.agent_name.clone(),

@@ -50,7 +50,7 @@ mod timers;
 mod token;
 mod wire;
 
-pub use command_line::{matches, parse};
+pub use command_line::{matches, no_file, parse};
 pub use config::api_secret;
 pub use error::{DialError, StartError, UrlError};
 pub use exit::Exit;

@@ -35,6 +35,7 @@ use crate::systemd::Systemd;
 use crate::wire;
 
 pub(crate) use keep::Keep;
+pub(crate) use perform::CLOSE_WITHIN;
 pub(crate) use solo::Solo;
 pub(crate) use watched::{Report, Watched};
 
@@ -46,7 +47,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) enum Control {
     /// Prewarming is done: register.
     Start,
-    /// SIGTERM and its like, with the moment at which it was seen.
+    /// SIGTERM and its like, with the moment at which the link read it.
     Drain(std::time::Instant),
     Quiet,
     Unquiet,
@@ -91,7 +92,7 @@ pub(crate) struct Link {
     pub(crate) load: Option<Arc<CurrentLoad>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) snapshot: watch::Sender<Snapshot>,
-    /// The service manager, if it wants to know how the worker is.
+    /// systemd, if it wants to know how the worker is.
     pub(crate) systemd: Option<Systemd>,
     pub(crate) watched: Watched,
     pub(crate) beat: Arc<Beat>,

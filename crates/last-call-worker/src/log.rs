@@ -1,8 +1,8 @@
 //! Where log lines go: JSON for collectors, plain text for people, both to stdout and never in the way.
 //!
 //! Owns the level names, the formats and the queue to stdout. Refuses to block: a reader that stopped
-//! costs lines, which are counted, and never holds a drain. Refuses the trace lines of `tungstenite`,
-//! which spell out tokens.
+//! costs lines, which are counted, and never holds a drain. Refuses the lines of `tungstenite` and `ureq`
+//! that spell out tokens.
 
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, OnceLock};
@@ -83,10 +83,11 @@ pub(crate) fn init(format: Format, level: &str) -> Result<(), LogError> {
 }
 
 /// Log lines still queued at the exit are waited for this long.
-pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(100);
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(50);
 
 /// The log of a program that [`LogOptions::start`](crate::LogOptions::start) started. Dropped, it writes what is
-/// still queued, 100 ms at most.
+/// still queued, 50 ms at most.
+#[must_use = "keep it until the end of main"]
 #[derive(Debug)]
 pub struct Logs(pub(crate) ());
 
@@ -159,11 +160,14 @@ where
     Registry::default().with(filter).with(FilterFn::new(keeps_secrets)).with(lines).with(crate::otel::layer())
 }
 
-/// At trace level the WebSocket library prints the handshake with its bearer token, and frames with the
-/// tokens of jobs.
+/// The WebSocket library prints the handshake with its bearer token, and frames with the tokens of jobs; the
+/// HTTP client prints requests to the collector, with their credentials.
 fn keeps_secrets(line: &Metadata<'_>) -> bool {
-    let library = line.target().split("::").next().unwrap_or_default();
-    *line.level() != Level::TRACE || !matches!(library, "tungstenite" | "tokio_tungstenite")
+    match line.target().split("::").next().unwrap_or_default() {
+        "tungstenite" | "tokio_tungstenite" => *line.level() != Level::TRACE,
+        "ureq" | "ureq_proto" => *line.level() <= Level::INFO,
+        _ => true,
+    }
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(crate) struct Metrics {
     pub(crate) registrations: Counter,
     /// A job's way into the worker, by stage, in seconds.
     pub(crate) dispatch_seconds: By<Stage, Histogram>,
-    /// From the signal to `WS_FULL` on the socket, in seconds.
+    /// From the link's reading of the signal to `WS_FULL` on the socket, in seconds.
     pub(crate) signal_to_full_seconds: Histogram,
 }
 
@@ -137,7 +137,7 @@ impl Metrics {
             signal_to_full_seconds: add(
                 own,
                 "signal_to_full_seconds",
-                "From the signal to WS_FULL on the socket",
+                "From the moment when the link reads the signal to WS_FULL on the socket",
                 histogram(&FULL_BUCKETS),
             ),
             initialize_seconds,

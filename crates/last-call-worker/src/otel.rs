@@ -15,10 +15,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_otlp::{Compression, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SdkTracerProvider,
+};
 use tokio::sync::watch;
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::Layer;
@@ -30,13 +32,16 @@ use crate::observe::Snapshot;
 use client::Client;
 pub(crate) use job::{JobSpans, JobTrace};
 use push::{Push, Target};
-use variables::{METRICS, TRACES, Variables};
+use variables::{METRICS, SpanTarget, Variables};
 
 /// The instrumentation scope of what this crate exports.
 const SCOPE: &str = env!("CARGO_PKG_NAME");
 
-/// What is still queued at the exit has this long to leave; the log's own 100 ms come on top.
-const FLUSH_WITHIN: Duration = Duration::from_millis(120);
+/// What is still queued at the exit has this long to leave.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(80);
+
+/// The part of it that spans of killed jobs have to end.
+const KILLED_WITHIN: Duration = Duration::from_millis(20);
 
 /// What this process exports, once [`start`] was called.
 static EXPORT: OnceLock<Export> = OnceLock::new();
@@ -65,25 +70,14 @@ impl Complaints {
 /// is started. What cannot be read is not exported, and never keeps a worker from starting.
 pub(crate) fn start() -> Complaints {
     let mut complaints = Vec::new();
-    let variables = Variables::new(|name| std::env::var(name).ok());
-    let mut wanted = |signal| {
-        variables.target(signal).unwrap_or_else(|error| {
-            complaints.push(error);
-            None
-        })
-    };
-    let (traces, metrics) = (wanted(&TRACES), wanted(&METRICS));
+    let variables = Variables::new(|name| std::env::var_os(name));
+    let traces = wanted(variables.spans(), &mut complaints);
+    let metrics = wanted(variables.target(&METRICS), &mut complaints);
     if traces.is_none() && metrics.is_none() {
         return Complaints(complaints);
     }
     let resource = resource();
-    let traces = traces.and_then(|target| match spans_to(&target, &resource) {
-        Ok(provider) => Some(provider),
-        Err(error) => {
-            complaints.push(error.to_string());
-            None
-        }
-    });
+    let traces = traces.and_then(|target| wanted(spans_to(target, &resource).map(Some), &mut complaints));
     if let Some(traces) = &traces {
         opentelemetry::global::set_tracer_provider(traces.clone());
     }
@@ -93,12 +87,37 @@ pub(crate) fn start() -> Complaints {
     Complaints(complaints)
 }
 
-fn spans_to(
-    target: &Target,
-    resource: &Resource,
-) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
-    let exporter = SpanExporter::builder().with_http().with_http_client(Client::new(target)).build()?;
-    Ok(SdkTracerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build())
+/// What is not complained of. A variable of both kinds is complained of once.
+fn wanted<T>(read: Result<Option<T>, String>, complaints: &mut Vec<String>) -> Option<T> {
+    read.unwrap_or_else(|error| {
+        if !complaints.contains(&error) {
+            complaints.push(error);
+        }
+        None
+    })
+}
+
+/// Everything is given, so that the SDK reads no variable in a way of its own.
+fn spans_to(target: SpanTarget, resource: &Resource) -> Result<SdkTracerProvider, String> {
+    let SpanTarget { target, gzip, sampler, delay, queue, batch } = target;
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Client::new(&target, "spans"))
+        .with_endpoint(target.endpoint.to_string())
+        .with_protocol(Protocol::HttpBinary)
+        .with_timeout(target.timeout);
+    if gzip {
+        exporter = exporter.with_compression(Compression::Gzip);
+    }
+    // The SDK's own words are not shown: they quote what may hold a password.
+    let exporter = exporter.build().map_err(|_| "the exporter of spans cannot be made".to_owned())?;
+    let batches = BatchConfigBuilder::default()
+        .with_scheduled_delay(delay)
+        .with_max_queue_size(queue)
+        .with_max_export_batch_size(batch);
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
+    let provider = SdkTracerProvider::builder().with_resource(resource.clone()).with_sampler(sampler);
+    Ok(provider.with_span_processor(processor).build())
 }
 
 /// Who exports: what the variables say, and a number that keeps the metrics of replicas apart.
@@ -132,7 +151,11 @@ fn is_users(of: &Metadata<'_>) -> bool {
 pub(crate) fn export(metrics: &Arc<Metrics>, snapshot: &watch::Receiver<Snapshot>) {
     let Some(Export { metrics: Some(target), resource, started, push, .. }) = EXPORT.get() else { return };
     let (metrics, snapshot) = (metrics.clone(), snapshot.clone());
-    let page = move || metrics.encode(&snapshot.borrow());
+    let page = move || {
+        // Not under its lock, which the link takes at every turn.
+        let snapshot = snapshot.borrow().clone();
+        metrics.encode(&snapshot)
+    };
     match Push::start(target, resource, *started, page) {
         // The metrics of a second worker in this process are not those of the first.
         Ok(started) => drop(push.set(started)),
@@ -140,15 +163,16 @@ pub(crate) fn export(metrics: &Arc<Metrics>, snapshot: &watch::Receiver<Snapshot
     }
 }
 
-/// Exports what is still queued, for 120 ms at most, and no more after that. Call it when the last job has
+/// Exports what is still queued, for 80 ms at most, and no more after that. Call it when the last job has
 /// ended.
 pub(crate) fn finish() {
     let Some(Export { traces, push, .. }) = EXPORT.get() else { return };
     let deadline = Instant::now() + FLUSH_WITHIN;
     let pushed = push.get().map(Push::last);
     if let Some(traces) = traces {
-        // Late is the collector's fault, which the exporter has said once.
-        let _ = traces.shutdown_with_timeout(FLUSH_WITHIN);
+        job::killed_ended(KILLED_WITHIN);
+        // Late is the collector's fault, which the exporter has said.
+        let _ = traces.shutdown_with_timeout(deadline.saturating_duration_since(Instant::now()));
     }
     if let Some(pushed) = pushed {
         let _ = pushed.recv_timeout(deadline.saturating_duration_since(Instant::now()));

@@ -14,7 +14,7 @@ use crate::config::{self, Config, Mode};
 use crate::error::StartError;
 use crate::exit::Exit;
 use crate::job_process;
-use crate::link::{Report, Solo};
+use crate::link::{self, Report, Solo};
 use crate::options::{Cli, Command, ConnectOptions, Options, Program, Runner};
 use crate::program::Worker;
 use crate::signal::Signals;
@@ -23,6 +23,20 @@ use crate::start::{self, Controls, Finished, Started};
 /// How often a user thread looks for tasks that other threads gave it, in tasks: a heartbeat must not wait
 /// behind many of a busy program's own.
 const LOOK_FOR_OTHERS_EVERY: u32 = 3;
+
+// DRAIN-5: the waits of an exit follow each other, and each may be waited out.
+const _: () = {
+    let waits = link::CLOSE_WITHIN.as_millis()
+        + start::OPERATIONS_WITHIN.as_millis()
+        + crate::otel::FLUSH_WITHIN.as_millis()
+        + crate::log::FLUSH_WITHIN.as_millis();
+    assert!(waits <= 250, "an exit may take longer than 250 ms after the last job");
+    // So that the admin socket's file is removed behind the last answer.
+    assert!(
+        crate::http::LAST_ANSWERS_WITHIN.as_millis() < start::OPERATIONS_WITHIN.as_millis(),
+        "the exit does not wait for the last answers"
+    );
+};
 
 /// Runs a worker program: reads the command line, and returns the code to exit with.
 ///
@@ -164,10 +178,11 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
 /// Drives the worker to its end, says how it went, and leaves whatever still runs behind.
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
     let finished = started.run();
-    user.shutdown_background();
-    // What ends a job's process may not have had its turn on that runtime.
+    // What ends a job's process may not have its turn any more.
     crate::process::kill_all();
+    // First, for the spans of killed jobs end on threads of the user's runtime.
     crate::otel::finish();
+    user.shutdown_background();
     let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);

@@ -166,13 +166,18 @@ impl TaskRunner {
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
         let task = if let Some(processes) = self.processes.clone() {
             let runtime = processes.runtime.clone();
-            runtime.spawn(context.enter(processes.run(context.clone(), cancelled, events, id)))
+            let job_context = context.clone();
+            runtime.spawn(async move {
+                let whole = processes.run(job_context.clone(), cancelled, events, id);
+                job_context.enter(whole).await;
+            })
         } else {
-            let whole = context.enter(run_job(program, context.clone(), cancelled, events.clone(), id));
             let assigned = Instant::now();
+            let job_context = context.clone();
             self.user.spawn(async move {
                 let _ = events.send(FromUser::Started(assigned.elapsed()));
-                whole.await;
+                // Here and not on the link: it starts the job's span, which may be code of the program's.
+                job_context.enter(run_job(program, job_context.clone(), cancelled, events, id)).await;
             })
         };
         let task = task.abort_handle();
@@ -222,6 +227,7 @@ impl TaskRunner {
         if let Some(running) = self.running.remove(job) {
             running.task.abort();
             running.context.tasks().close();
+            running.context.trace().killed(&self.user);
             self.drop_there(running);
         }
     }
@@ -272,6 +278,7 @@ async fn run_job(
     if let (End::Success, Some(text)) = (&end, task.or(callback)) {
         end = failed(&job, PANIC, &text);
     }
+    job.trace().end(&end);
     let _ = events.send(FromUser::Ended(id, end));
 }
 

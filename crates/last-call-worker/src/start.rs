@@ -29,14 +29,14 @@ use crate::observe::Snapshot;
 use crate::options::Runner;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
-use crate::signal::Signals;
+use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
 use crate::systemd::Systemd;
 use crate::timers::Timers;
 use crate::token::Keys;
 
 /// Answers of the operations thread that are still under way at the end are waited for this long.
-const OPERATIONS_WITHIN: Duration = Duration::from_millis(150);
+pub(crate) const OPERATIONS_WITHIN: Duration = Duration::from_millis(80);
 
 /// What came of a worker.
 #[derive(Debug)]
@@ -140,27 +140,27 @@ pub(crate) fn serve(
         admin_host: config.admin_host,
     };
     let listener = config.http.map(listen).transpose()?;
+    let server = config.endpoint.authority();
+    let source = server_of(Dialler::new(config.endpoint), config.keys);
+    let (runtime, signals) = take(signals)?;
+    // Not before: a signal that ended the process by itself would leave the file behind.
     let admin = config.admin_socket.as_deref().map(AdminSocket::bind).transpose();
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let pool = match config.runner {
-        Runner::Tasks => None,
-        Runner::Process => {
-            let (idle, within) = (config.idle_processes, config.initialize_within);
-            Some(job_process::start(idle, within, metrics.clone(), control.clone())?)
-        }
-    };
+    let (idle, within) = (config.idle_processes, config.initialize_within);
+    let in_processes = config.runner == Runner::Process;
+    let pool = in_processes.then(|| job_process::start(idle, within, metrics.clone(), control.clone()));
+    let pool = pool.transpose()?;
     let processes = pool.as_ref().map(|pool| pool.processes.clone());
     let (warm, warmed) = oneshot::channel();
-    let server = config.endpoint.authority();
     // Whose signals are not the worker's is no service of its own either.
     let systemd = signals.is_some().then(|| Systemd::from_env(server.clone())).flatten();
     let registration = registration(&program, config.agent_name, config.deployment);
     let parts = Parts {
         limits: config.limits,
         policy: config.policy,
-        source: server_of(Dialler::new(config.endpoint), config.keys),
+        source,
         registration,
         watched: Watched::new(server),
         orders,
@@ -172,7 +172,7 @@ pub(crate) fn serve(
         snapshot,
         beat,
     };
-    let (runtime, link) = make_link(parts, program, processes, user.clone(), warmed)?;
+    let link = make_link(parts, program, processes, user.clone(), warmed);
     let (supervisor, prewarm_failed) = match pool {
         // Each process prewarms, and the first that has decides.
         Some(pool) => (Some(pool.supervisor), pool.failed),
@@ -201,6 +201,7 @@ pub(crate) fn connect(
 ) -> Result<Started, StartError> {
     check(&worker)?;
     let Controls { control, orders, signals, threads: _ } = controls;
+    let (runtime, signals) = take(signals)?;
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
         limits: Limits { threshold: None, ..Limits::default() },
@@ -217,7 +218,7 @@ pub(crate) fn connect(
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    let (runtime, link) = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed)?;
+    let link = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
     Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
 }
@@ -230,7 +231,7 @@ struct Parts {
     registration: livekit::RegisterWorkerRequest,
     watched: Watched,
     orders: mpsc::UnboundedReceiver<Control>,
-    signals: Option<Signals>,
+    signals: Option<ToLink>,
     systemd: Option<Systemd>,
     verbs: mpsc::UnboundedReceiver<crate::observe::Verb>,
     load: Option<Arc<crate::load::CurrentLoad>>,
@@ -269,27 +270,32 @@ pub(crate) fn prewarm(
     failure
 }
 
+/// The link's runtime, which has the signals from here on: none of them ends the process by itself.
+fn take(signals: Option<Signals>) -> Result<(Runtime, Option<ToLink>), StartError> {
+    let runtime = current_thread("a runtime for the link")?;
+    let signals = {
+        let _within = runtime.enter();
+        signals.map(Signals::hand_over).transpose()
+    };
+    let signals = signals.map_err(|error| StartError::System { what: "way for signals", error })?;
+    Ok((runtime, signals))
+}
+
 fn make_link(
     parts: Parts,
     program: Arc<Program>,
     processes: Option<Processes>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
-) -> Result<(Runtime, Link), StartError> {
-    let runtime = current_thread("a runtime for the link")?;
-    let signals = {
-        let _within = runtime.enter();
-        let signals = parts.signals.map(Signals::hand_over).transpose();
-        signals.map_err(|error| StartError::System { what: "way for signals", error })?
-    };
+) -> Link {
     let (to_link, from_user) = mpsc::unbounded_channel();
-    let link = Link {
+    Link {
         core: last_call_proto::Worker::new(parts.limits),
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
         runner: TaskRunner::new(user, program, processes, to_link, warmed),
-        signals,
+        signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,
         from_user,
@@ -302,8 +308,7 @@ fn make_link(
         keep: Keep::default(),
         connection: Connection::default(),
         timers: Timers::default(),
-    };
-    Ok((runtime, link))
+    }
 }
 
 /// Serves until the link has left, and says on the channel when the last answer is out.

@@ -1,7 +1,7 @@
-//! systemd: what a service of `Type=notify` says to the manager that started it, as sd_notify(3) has it.
+//! systemd: what a service of `Type=notify` says to it, as sd_notify(3) has it.
 //!
 //! Owns the socket and the environment's three variables. Refuses to wait and to matter: what cannot be sent now
-//! is said again later, and a manager that is not there costs one warning. The variables stay set, because
+//! is said again later, and a systemd that is not there costs one warning. The variables stay set, because
 //! removing one is unsound once threads run; of children that inherit them systemd takes nothing
 //! (`NotifyAccess=main`).
 //!
@@ -24,7 +24,7 @@ use news::News;
 /// From a message that could not be sent to the next attempt.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The service manager that started this process.
+/// systemd, as the one that started this process.
 #[derive(Debug)]
 pub(crate) struct Systemd {
     socket: UnixDatagram,
@@ -66,7 +66,10 @@ impl Systemd {
             return;
         }
         let mut said = self.news.clone();
-        let Some(text) = said.next(shown, now) else { return };
+        let Some(text) = said.next(shown, now) else {
+            self.news = said;
+            return;
+        };
         match self.socket.send_to_addr(text.as_bytes(), &self.address) {
             Ok(_) => {
                 self.news = said;
@@ -103,7 +106,7 @@ fn address(path: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often the manager wants a sign of life from process `own`, if it does.
+/// How often systemd wants a sign of life from process `own`, if it does.
 fn watchdog(variable: impl Fn(&str) -> Option<OsString>, own: u32) -> Option<Duration> {
     let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
     let for_us = variable("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(own.into());

@@ -10,6 +10,10 @@ use last_call_testkit::{Event, Job, Stub};
 use last_call_worker::{Error, JobContext, Options, Outcome, Worker};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "otel")]
+#[path = "serve/spans.rs"]
+mod spans;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program's own flags, with the worker's among them.
@@ -21,11 +25,11 @@ struct Flags {
     options: Options,
 }
 
-fn options(stub: &Stub, secret: &tempfile::NamedTempFile) -> Options {
+fn options(stub: &Stub, secret: &tempfile::NamedTempFile, more: &[&str]) -> Options {
     let (url, secret) = (stub.url(), secret.path().to_str().expect("a path in UTF-8").to_owned());
     let flags =
         ["app", "--mine", "--url", &url, "--api-key", "key", "--api-secret-file", &secret, "--http", "off"];
-    let flags = Flags::try_parse_from(flags).expect("flags of both kinds");
+    let flags = Flags::try_parse_from(flags.iter().chain(more)).expect("flags of both kinds");
     assert!(flags.mine);
     flags.options
 }
@@ -59,7 +63,7 @@ fn full(event: &Event) -> Option<()> {
 async fn drain_1_an_embedded_worker_drains_when_its_program_says_so() {
     let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());
     let (shutdown, asked) = oneshot::channel::<()>();
-    let options = options(&stub, &secret);
+    let options = options(&stub, &secret, &[]);
     let serving = tokio::spawn(stays().serve(options, async move {
         asked.await.expect("asked");
     }));
@@ -79,7 +83,7 @@ async fn drain_1_an_embedded_worker_drains_when_its_program_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn drain_9_a_worker_whose_future_is_dropped_is_forced_to_leave() {
     let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());
-    let options = options(&stub, &secret);
+    let options = options(&stub, &secret, &[]);
     let never =
         Worker::new("embedded").load(|| 0.1).entrypoint(|_| std::future::pending::<Result<(), Error>>());
     let serving = tokio::spawn(never.serve(options, std::future::pending()));
@@ -92,48 +96,4 @@ async fn drain_9_a_worker_whose_future_is_dropped_is_forced_to_leave() {
     })
     .await
     .expect("the server's side");
-}
-
-/// What a program's own tracer provider hands to its exporter.
-#[cfg(feature = "otel")]
-#[derive(Clone, Debug, Default)]
-struct Exported(std::sync::Arc<std::sync::Mutex<Vec<opentelemetry_sdk::trace::SpanData>>>);
-
-#[cfg(feature = "otel")]
-impl opentelemetry_sdk::trace::SpanExporter for Exported {
-    async fn export(
-        &self,
-        spans: Vec<opentelemetry_sdk::trace::SpanData>,
-    ) -> opentelemetry_sdk::error::OTelSdkResult {
-        self.0.lock().expect("nothing panics here").extend(spans);
-        Ok(())
-    }
-}
-
-#[cfg(feature = "otel")]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_is_a_span_of_the_programs_own_provider() {
-    let exported = Exported::default();
-    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder();
-    opentelemetry::global::set_tracer_provider(provider.with_simple_exporter(exported.clone()).build());
-    let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());
-    let (shutdown, asked) = oneshot::channel::<()>();
-    let serving = tokio::spawn(stays().serve(options(&stub, &secret), async move {
-        asked.await.expect("asked");
-    }));
-    tokio::task::spawn_blocking(move || {
-        stub.wait_registered(0, PATIENCE).expect("registered");
-        stub.offer(Job::new("AJ_traced")).expect("offered");
-        stub.wait_for(reported(JobStatus::JsRunning), PATIENCE).expect("running");
-        shutdown.send(()).expect("the worker waits");
-    })
-    .await
-    .expect("the server's side");
-    assert_eq!(serving.await.expect("no panic").expect("it started"), Outcome::Finished);
-    let spans = exported.0.lock().expect("nothing panics here");
-    let id = opentelemetry::KeyValue::new("lk.job_id", "AJ_traced");
-    let job = spans.iter().find(|span| span.attributes.contains(&id)).expect("the job's span");
-    assert_eq!(job.name, "job_entrypoint");
-    let events: Vec<_> = job.events.iter().map(|event| event.name.as_ref()).collect();
-    assert_eq!(events, ["accepted", "assigned", "draining"]);
 }

@@ -19,13 +19,17 @@
 //! # async fn talk(_: &JobContext) {}
 //! ```
 //!
-//! This crate is the front door: it re-exports the worker and adds nothing. What happens when is told in
+//! This crate is the front door: it re-exports what an agent's author names, and adds nothing. What happens when is told in
 //! `docs/drain.md`, what is promised in `docs/protocol.md`.
 //!
 //! The feature `otel`, off by default, exports spans and metrics to an OpenTelemetry collector; see
 //! `docs/operations.md`.
 
-pub use last_call_worker::*;
+pub use last_call_worker::{
+    Acceptance, Cli, Draining, Error, Exit, JobContext, JobId, JobInfo, JobRequest, JobType, Options,
+    Outcome, ParticipantInfo, Permissions, Reply, RoomInfo, StartError, StopReason, Stopping, UrlError,
+    Worker, exit, matches, parse, run, run_with,
+};
 
 /// What nearly every agent names.
 pub mod prelude {

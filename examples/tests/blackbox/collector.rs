@@ -36,6 +36,7 @@ pub(crate) struct Received {
 /// A collector on a port of loopback. Its threads end with the test.
 pub(crate) struct Collector {
     address: SocketAddr,
+    manner: Arc<Mutex<Manner>>,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
@@ -44,14 +45,20 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::default());
-        let shared = Arc::clone(&received);
+        let (manner, shared) = (Arc::new(Mutex::new(manner)), Arc::clone(&received));
+        let obeyed = Arc::clone(&manner);
         thread::spawn(move || {
             for connection in listener.incoming().map_while(Result::ok) {
-                let received = Arc::clone(&shared);
-                thread::spawn(move || serve(&connection, manner, &received));
+                let (obeyed, received) = (Arc::clone(&obeyed), Arc::clone(&shared));
+                thread::spawn(move || serve(&connection, &obeyed, &received));
             }
         });
-        Self { address, received }
+        Self { address, manner, received }
+    }
+
+    /// From the next request on.
+    pub(crate) fn becomes(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 
     /// What `OTEL_EXPORTER_OTLP_ENDPOINT` is.
@@ -98,11 +105,11 @@ pub(crate) fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
     value.value.as_ref().map(|value| format!("{value:?}"))
 }
 
-fn serve(connection: &TcpStream, manner: Manner, received: &Mutex<Vec<Received>>) {
+fn serve(connection: &TcpStream, manner: &Mutex<Manner>, received: &Mutex<Vec<Received>>) {
     let mut reader = BufReader::new(connection);
     while let Ok(Some(request)) = read(&mut reader) {
         received.lock().unwrap_or_else(PoisonError::into_inner).push(request);
-        let answer = match manner {
+        let answer = match *manner.lock().unwrap_or_else(PoisonError::into_inner) {
             Manner::Answers => "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             Manner::Fails => "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n",
             Manner::Silent => continue,

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::time::Instant;
 
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Cut, Job, Launch, Netns, Options, Signal, Stub, What, pid_1_possible, skip};
@@ -58,6 +59,22 @@ fn drain_1_a_signal_at_any_moment_of_the_start_ends_it_well() {
                 assert!(stub.statuses(0).iter().any(is_drain), "left without WS_FULL:\n{}", worker.output());
             }
         }
+    }
+}
+
+#[test]
+fn drain_1_a_signal_as_the_admin_socket_appears_leaves_no_file_behind() {
+    for signal in STOPS {
+        let stub = stub();
+        let worker = probe(stub.url()).start(&[]);
+        let (socket, began) = (worker.path("admin"), Instant::now());
+        // Without a pause, which could last longer than the moment that is meant.
+        while !socket.exists() {
+            assert!(began.elapsed() < SOON, "no admin socket:\n{}", worker.output());
+        }
+        worker.send(signal);
+        worker.ends_with(0);
+        assert!(!socket.exists(), "{}", worker.output());
     }
 }
 
@@ -259,11 +276,21 @@ fn drain_1_while_jobs_run() {
     for signal in STOPS {
         let stub = stub();
         let worker = probe(stub.url()).register(&stub, &[]);
-        stub.run_job("short", json!({"sleep": 3}));
-        stub.run_job("long", json!({"sleep": 4}));
-        drains(&worker, &stub, signal);
-        for job in ["short", "long"] {
-            assert_eq!(worker.diary(job), ["started", "draining", "finished"]);
+        let jobs = ["first", "second"];
+        for job in jobs {
+            stub.run_job(job, json!({"sleep": 3600}));
+        }
+        let mark = stub.mark();
+        worker.send(signal);
+        stub.full(mark);
+        for job in jobs {
+            worker.await_diary(job, "draining");
+            stub.terminate(job).expect("the worker stays on the connection");
+            stub.end_of(job);
+        }
+        worker.ends_with(0);
+        for job in jobs {
+            assert_eq!(worker.diary(job), ["started", "draining", "cancelled"]);
         }
     }
 }
@@ -272,13 +299,15 @@ fn drain_1_while_jobs_run() {
 fn drain_1_by_the_admin_socket() {
     let stub = stub();
     let worker = probe(stub.url()).register(&stub, &[]);
-    stub.run_job("call", json!({"sleep": 3}));
+    stub.run_job("call", json!({"sleep": 3600}));
     let mark = stub.mark();
     let page = worker.admin("POST", "/drain");
     assert_eq!((page.status, page.body.as_str()), (202, "draining"));
     stub.full(mark);
+    worker.await_diary("call", "draining");
+    stub.terminate("call").expect("the worker stays on the connection");
     worker.ends_with(0);
-    assert_eq!(worker.diary("call"), ["started", "draining", "finished"]);
+    assert_eq!(worker.diary("call"), ["started", "draining", "cancelled"]);
 }
 
 /// What a careless parent can leave behind.

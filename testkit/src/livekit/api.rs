@@ -59,6 +59,16 @@ impl Api {
         self.call("RoomService/CreateRoom", name, &request)
     }
 
+    /// All rooms.
+    ///
+    /// # Errors
+    /// What the server answers.
+    pub fn list_rooms(&self) -> Result<Vec<proto::Room>> {
+        let response: proto::ListRoomsResponse =
+            self.call("RoomService/ListRooms", "", &proto::ListRoomsRequest::default())?;
+        Ok(response.rooms)
+    }
+
     /// Ends a room and disconnects everyone in it.
     ///
     /// # Errors

@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     report.end();
     if !quick && only.is_none() {
         results::keep("drain", &report)?;
-        results::keep_text("drain.svg", &plot::draw(&report.figures))?;
+        results::keep_text("drain.svg", &plot::draw("Last Call: the drain in figures", &report.figures))?;
     }
     report.verdict()
 }

@@ -16,16 +16,17 @@ const ROW: f64 = 26.0;
 /// The scale's ends: 10 µs and 100 s.
 const DECADES: (i32, i32) = (-5, 2);
 
-/// Draws these figures, those without a sample left out.
-pub(crate) fn draw(figures: &[Figure]) -> String {
+/// Draws these figures under a title, those without a sample left out.
+pub(crate) fn draw(title: &str, figures: &[Figure]) -> String {
     let rows: Vec<&Figure> = figures.iter().filter(|figure| figure.times.count() > 0).collect();
     let bottom = TOP + ROW * rows.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"16\" y=\"24\" font-size=\"16\">Last Call: the drain in figures</text>\n\
+         <text x=\"16\" y=\"24\" font-size=\"16\">{title}</text>\n\
          <text x=\"16\" y=\"44\" fill=\"#555\">dot: median, bar: to p99, line: to the maximum; red: the promise (dashed p99, solid maximum)</text>\n",
         height = bottom + 40.0,
+        title = escaped(title),
     );
     for decade in DECADES.0..=DECADES.1 {
         let x = x_of(10_f64.powi(decade));
@@ -66,11 +67,15 @@ fn line(svg: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, style:
 }
 
 fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, colour: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let words = escaped(words);
     let _ = writeln!(
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{words}</text>"
     );
+}
+
+fn escaped(words: &str) -> String {
+    words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Where `seconds` lie on the scale; what lies beyond it, at its end.
@@ -95,7 +100,8 @@ mod tests {
         let times = [Duration::ZERO, Duration::from_secs(100_000)].into_iter().collect();
         let promise = Promise::max(Duration::from_secs(1));
         let figure = Figure { subject: "a<b", what: "x & y".to_owned(), times, promise, kept: None };
-        let svg = draw(&[figure]);
+        let svg = draw("<title>", &[figure]);
+        assert!(svg.contains("&lt;title&gt;"), "{svg}");
         assert!(svg.contains("a&lt;b: x &amp; y"), "{svg}");
         assert!(svg.contains(&format!("x2=\"{RIGHT:.1}\"")), "the maximum is drawn at the end:\n{svg}");
         assert!(svg.contains("#c0392b"), "the promise is drawn:\n{svg}");

@@ -18,8 +18,9 @@ use clap::Parser;
 use last_call_testkit::{Histogram, Machine};
 use serde::Serialize;
 
-use super::results;
+use super::report::{Figure, Promise};
 use super::rig::Subject;
+use super::{plot, results};
 use crate::say;
 
 pub(super) use drains::run as drains;
@@ -32,7 +33,8 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Failures whose text is kept.
 const SHOWN: usize = 20;
 
-/// Repeats the trial, and fails if any trial did. The result is kept as `bench/results/soak-NAME.json`.
+/// Repeats the trial, and fails if any trial did. The result is kept as `bench/results/soak-NAME.json` and drawn as
+/// `bench/results/soak-NAME.svg`.
 #[derive(Parser)]
 #[command(name = "cargo xtask soak <name>", no_binary_name = true, max_term_width = 100)]
 struct Arguments {
@@ -146,6 +148,7 @@ impl Plan {
         };
         say_result(&kept);
         results::keep(&format!("soak-{}", self.name), &kept)?;
+        results::keep_text(&format!("soak-{}.svg", self.name), &picture(&kept))?;
         ensure!(kept.failed == 0, "{} trials failed, of {count} in all", kept.failed);
         Ok(())
     }
@@ -166,6 +169,23 @@ fn ended(notes: &Notes, size: usize, done: Result<()>, count: usize, began: Inst
         let (done, failed) = (found.done, found.failures.len());
         say::progress(format_args!("    {done} of {count}, {failed} failed, {} s left", left.as_secs()));
     }
+}
+
+/// What failed and what was counted as the title, and every time as a row.
+fn picture(kept: &Kept) -> String {
+    let Kept { soak, trials, failed, counts, times, .. } = kept;
+    let counts = counts.iter().map(|(what, count)| format!("; {what}: {count}")).collect::<String>();
+    let figures = times.iter().map(|(what, times)| Figure {
+        subject: "last-call",
+        what: (*what).to_owned(),
+        times: times.clone(),
+        promise: Promise::NONE,
+        kept: None,
+    });
+    plot::draw(
+        &format!("Soak {soak}: {failed} failed of {trials} trials{counts}"),
+        &figures.collect::<Vec<_>>(),
+    )
 }
 
 fn say_result(kept: &Kept) {

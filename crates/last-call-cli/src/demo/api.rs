@@ -13,7 +13,8 @@ use livekit_protocol as livekit;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message;
 
-use super::exchange::{ExchangeError, exchange, shown};
+use super::exchange::{ExchangeError, exchange};
+use crate::shown;
 
 /// How long a call's token is good; a clock may be a little off.
 const GOOD_FOR: Duration = Duration::from_secs(5 * 60);
@@ -120,7 +121,7 @@ impl Api {
             .body(Full::new(message.encode_to_vec().into()))
             .map_err(|_| unreached(DialError::Uri.into()))?;
         let response = exchange(&self.dialler, &uri, request).await.map_err(unreached)?;
-        let said = || shown(response.body());
+        let said = || shown::line(String::from_utf8_lossy(response.body()).trim());
         match response.status() {
             status if status.is_success() => R::decode(response.body().clone())
                 .map_err(|_| ApiError::Nonsense { method, server: server() }),

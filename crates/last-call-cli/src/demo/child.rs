@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::story::Left;
+use crate::shown;
 
 /// The end of a process waits for its last words, which another may hold back for ever.
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
@@ -57,10 +58,10 @@ impl Child {
         self.pid
     }
 
-    /// Sends SIGTERM to this process alone, as Kubernetes does.
-    pub(crate) fn terminate(&self) {
+    /// Signals this process alone, as Kubernetes does.
+    pub(crate) fn signal(&self, signal: Signal) {
         // One that has left is not there to be told.
-        let _ = kill(self.pid, Signal::SIGTERM);
+        let _ = kill(self.pid, signal);
     }
 
     /// Waits for its end. Cancel safe.
@@ -77,8 +78,7 @@ impl Child {
     /// The last lines that it has written.
     pub(crate) fn last_lines(&self) -> String {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(said.make_contiguous());
-        text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect()
+        shown::lines(&String::from_utf8_lossy(said.make_contiguous()))
     }
 }
 

@@ -12,19 +12,21 @@ use hyper::client::conn::http1::{self, Connection};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use last_call_worker::{DialError, Dialler, Transport};
+use last_call_worker::{DialError, Dialler, Transport, UrlError};
 use tokio::time::timeout;
 
 /// The slowest call, deleting a dispatch with a running job, takes livekit-server 3 s.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of an answer's body.
-const BODY_LIMIT: usize = 64 * 1024;
+/// Bytes of a body.
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why there is no answer. Never shows a token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExchangeError {
     #[error(transparent)]
     Dial(#[from] DialError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("the connection broke: {0}")]
     Broken(#[from] hyper::Error),
     #[error("the answer's body broke off, or is over {BODY_LIMIT} bytes: {0}")]
@@ -65,9 +67,4 @@ fn drive(
 
 async fn read(body: Incoming) -> Result<Bytes, ExchangeError> {
     Ok(Limited::new(body, BODY_LIMIT).collect().await.map_err(ExchangeError::Body)?.to_bytes())
-}
-
-/// A server's own words, fit to be shown on one line.
-pub(super) fn shown(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).trim().chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -2,7 +2,9 @@
 //!
 //! Owns the drawing. Refuses to know the terminal: its width, and what it can show, are given.
 
-use super::story::{Left, Member, Offers, Outcome, Story, Who};
+use crate::shown;
+
+use super::story::{Left, Member, Offers, Outcome, Role, Story, Who};
 
 /// What a terminal can show.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +15,8 @@ pub(crate) struct Paper {
     pub(crate) unicode: bool,
 }
 
+/// Lines of a worker that are shown where it did badly.
+const LAST_LINES: usize = 5;
 /// Text in front of each lane.
 const MARGIN: usize = 14;
 
@@ -104,8 +108,11 @@ impl Lanes<'_> {
         };
         let bars: String = (0..self.width).map(bar).collect();
         let name: String = member.name.chars().take(MARGIN - 2).collect();
-        let drains = !member.signals_us.is_empty() && self.story.kept(who);
-        let colour = if drains { 32 } else { 36 };
+        let colour = match member.role {
+            Role::Relief => 36,
+            Role::Ours | Role::Theirs if self.story.kept(who) => 32,
+            Role::Ours | Role::Theirs => 31,
+        };
         format!("{name:MARGIN$}{}", self.paper.painted(colour, bars.trim_end()))
     }
 
@@ -147,7 +154,7 @@ impl Lanes<'_> {
 /// The figures of the workers that were told to drain, side by side.
 pub(crate) fn figures(story: &Story) -> Vec<(String, Vec<String>)> {
     let drained: Vec<Who> =
-        (0..story.workers.len()).filter(|who| !story.workers[*who].signals_us.is_empty()).collect();
+        (0..story.workers.len()).filter(|who| story.workers[*who].role != Role::Relief).collect();
     let row = |label: &str, cell: &dyn Fn(&Member, Who) -> String| {
         (label.to_owned(), drained.iter().map(|who| cell(&story.workers[*who], *who)).collect())
     };
@@ -166,7 +173,7 @@ pub(crate) fn figures(story: &Story) -> Vec<(String, Vec<String>)> {
     let at_signal =
         |member: &Member, who| story.running(who, member.signals_us.first().copied().unwrap_or_default());
     vec![
-        row("", &|member, _| member.name.clone()),
+        row("", &|member, _| member.name.to_owned()),
         row("start to registered", &|member, _| {
             or_never(member.registered_us.map(|at_us| at_us.saturating_sub(member.started_us)))
         }),
@@ -218,23 +225,32 @@ pub(crate) fn table(story: &Story, paper: Paper) -> Vec<String> {
 
 /// What the demo comes to, each sentence with whether it is good news.
 pub(crate) fn verdict(story: &Story) -> Vec<(bool, String)> {
-    let all = story.calls.len();
-    let without = story.count(None, Outcome::NoAgent);
     let mut sentences = Vec::new();
     for (who, member) in story.workers.iter().enumerate() {
-        let lost = story.count(Some(who), Outcome::CutOff) + story.count(Some(who), Outcome::Failed);
-        if story.workers[who].signals_us.is_empty() && lost == 0 {
-            continue;
+        let (name, lost, of) = (member.name, story.lost(who), story.calls_of(who).count());
+        let bad = match member.role {
+            Role::Relief if lost == 0 => continue,
+            Role::Ours | Role::Theirs if story.kept(who) => {
+                sentences.push((true, format!("{name}: drained; every call that it had was finished.")));
+                continue;
+            }
+            _ if lost > 0 => format!("{name}: {lost} of its {of} calls were lost."),
+            Role::Ours | Role::Relief | Role::Theirs => {
+                format!("{name}: lost no call, but {}.", member.trouble())
+            }
+        };
+        sentences.push((false, bad));
+        if let Some(error) = &member.first_error {
+            sentences.push((false, format!("    it said of the first: {}", shown::line(error))));
         }
-        let name = &member.name;
-        sentences.push(if story.kept(who) {
-            (true, format!("{name}: drained; every call that it had was finished."))
-        } else if lost > 0 {
-            (false, format!("{name}: {lost} of its {} calls were lost.", story.calls_of(who).count()))
-        } else {
-            (false, format!("{name}: lost no call, but {}.", member.trouble()))
-        });
+        if !member.last_words.is_empty() {
+            sentences.push((false, "    its last lines:".to_owned()));
+            let last = member.last_words.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
+            sentences
+                .extend(last.into_iter().rev().map(|line| (false, format!("    | {}", shown::line(line)))));
+        }
     }
+    let (all, without) = (story.calls.len(), story.count(None, Outcome::NoAgent));
     sentences.push(if without == 0 {
         (true, format!("All {all} callers got an agent."))
     } else {

@@ -4,19 +4,15 @@
 
 use std::time::Duration;
 
-use super::agent::Block;
-
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Someone calls, and hangs up after this time.
     Call(Duration),
-    /// As a call, whose agent holds user code later.
-    BlockingCall(Duration),
     /// The next release's worker is started and awaited.
     StartRelief,
-    /// About now the blocking call's agent begins to hold user code.
-    Held,
+    /// All of our old worker's own code is held.
+    Hold,
     /// The old release's workers get SIGTERM.
     Signal,
 }
@@ -31,13 +27,7 @@ const SECOND: u64 = 8_000;
 const LAST_CALL: u64 = 10_000;
 /// User code is held from so long before the signal: too short for the worker to find it wedged.
 const HELD_BEFORE: u64 = 120;
-const HELD_FOR: u64 = 3_000;
-/// When the call comes that will hold it: only the old workers are there then.
-const BLOCKING_CALL: u64 = 4_000;
 const RELIEF: u64 = 4_500;
-
-/// What the agent of the blocking call is told.
-pub(crate) const BLOCK: Block = Block { after_ms: SIGNAL - HELD_BEFORE - BLOCKING_CALL, for_ms: HELD_FOR };
 
 /// The steps, each with its time from when the old workers have registered.
 pub(crate) fn steps() -> Vec<(Duration, Step)> {
@@ -48,11 +38,9 @@ pub(crate) fn steps() -> Vec<(Duration, Step)> {
         steps.push((at, Step::Call(length(steps.len()))));
         at += if busy.contains(&at) { BUSY } else { CALM };
     }
-    let end_of_hold = SIGNAL + HELD_FOR;
     steps.extend([
-        (BLOCKING_CALL, Step::BlockingCall(Duration::from_millis(end_of_hold - BLOCKING_CALL + 1_000))),
         (RELIEF, Step::StartRelief),
-        (SIGNAL - HELD_BEFORE, Step::Held),
+        (SIGNAL - HELD_BEFORE, Step::Hold),
         (SIGNAL, Step::Signal),
         (SECOND, Step::Signal),
     ]);
@@ -82,8 +70,8 @@ mod tests {
         });
         assert!(around.count() >= 30);
         let running = steps.iter().filter(|(at, step)| match step {
-            Step::Call(lasts) | Step::BlockingCall(lasts) => *at < signal && *at + *lasts > signal,
-            Step::StartRelief | Step::Held | Step::Signal => false,
+            Step::Call(lasts) => *at < signal && *at + *lasts > signal,
+            Step::StartRelief | Step::Hold | Step::Signal => false,
         });
         assert!(running.count() >= 10);
     }

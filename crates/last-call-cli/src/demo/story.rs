@@ -25,12 +25,34 @@ pub(crate) struct Story {
     open: BTreeMap<(Who, String), bool>,
 }
 
+/// What a worker is in the demo for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Another's, which is told to drain.
+    Theirs,
+    /// Ours, which is told to drain.
+    Ours,
+    /// Ours, of the next release, which stays.
+    Relief,
+}
+
+impl Role {
+    /// What it is called.
+    pub(crate) fn name(self, beside_theirs: bool) -> &'static str {
+        match self {
+            Self::Theirs => "your worker",
+            Self::Ours if beside_theirs => "our worker",
+            Self::Ours => "old worker",
+            Self::Relief => "new worker",
+        }
+    }
+}
+
 /// One worker, from its start to its exit.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) name: String,
-    /// Whether it is the demo's own.
-    pub(crate) ours: bool,
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
     /// The worker on the page; a reconnection does not change it.
     pub(crate) key: String,
     pub(crate) started_us: u64,
@@ -49,6 +71,10 @@ pub(crate) struct Member {
     pub(crate) taken_when_full: u32,
     /// When its process ended, and how.
     pub(crate) left: Option<(u64, Left)>,
+    /// What it wrote last.
+    pub(crate) last_words: String,
+    /// What it said of the first job of its that failed.
+    pub(crate) first_error: Option<String>,
 }
 
 /// How a process ended.
@@ -87,7 +113,7 @@ pub(crate) enum Outcome {
     Finished,
     /// The agent failed before the caller hung up.
     Failed,
-    /// Its worker's process ended before the caller hung up.
+    /// Its worker's process ended before the caller hung up, or the worker gave it up once it was told to drain.
     CutOff,
     /// No worker took it.
     NoAgent,
@@ -95,10 +121,11 @@ pub(crate) enum Outcome {
 
 impl Story {
     /// A process was started.
-    pub(crate) fn started(&mut self, name: &str, ours: bool, at_us: u64) -> Who {
+    pub(crate) fn started(&mut self, role: Role, at_us: u64) -> Who {
+        let name = role.name(self.workers.iter().any(|member| member.role == Role::Theirs));
         self.workers.push(Member {
-            name: name.to_owned(),
-            ours,
+            name,
+            role,
             key: name.to_owned(),
             started_us: at_us,
             agent_name: String::new(),
@@ -111,6 +138,8 @@ impl Story {
             after: Offers::default(),
             taken_when_full: 0,
             left: None,
+            last_words: String::new(),
+            first_error: None,
         });
         self.workers.len() - 1
     }
@@ -167,35 +196,25 @@ impl Story {
             SeenWhat::Registered { .. } => {
                 member.registered_us.get_or_insert(at_us);
                 member.full_since_us = None;
-                let (agent_name, version) = (member.name.clone(), member.version.clone());
+                let (agent_name, version) = (member.name.to_owned(), member.version.clone());
                 What::WorkerRegistered { worker, agent_name, version }
             }
             SeenWhat::Status { available, draining, load, jobs } => {
                 member.full_since_us = (!available).then(|| member.full_since_us.unwrap_or(at_us));
-                if !available && !member.signals_us.is_empty() {
+                if available {
+                    // What it was full of was its load.
+                    member.full_us = None;
+                } else if !member.signals_us.is_empty() {
                     member.full_us.get_or_insert(at_us);
                 }
                 What::WorkerStatus { worker, available, draining, load, jobs }
             }
             SeenWhat::Offered { job, dispatch, room } => {
-                let after = !member.signals_us.is_empty();
-                member.offers(after).made += 1;
-                self.open.insert((who, job.clone()), after);
-                if let Some(place) = self.by_room.get(&room) {
-                    self.by_job.insert(job.clone(), *place);
-                }
+                self.offered(who, &job, &room);
                 What::Offered { job, dispatch, room, worker }
             }
             SeenWhat::Answered { job, reply } => {
-                if let Some(after) = self.open.remove(&(who, job.clone())) {
-                    match reply {
-                        Reply::Accepted => member.offers(after).accepted += 1,
-                        Reply::Declined | Reply::Terminated => member.offers(after).declined += 1,
-                    }
-                }
-                if reply == Reply::Accepted && member.full_us.is_some() {
-                    member.taken_when_full += 1;
-                }
+                self.answered(who, &job, reply);
                 What::Answered { job, worker, reply }
             }
             SeenWhat::Assigned { job, dispatch, room } => {
@@ -210,27 +229,55 @@ impl Story {
                 if let Some(call) = call_of(&self.by_job, &mut self.calls, &job) {
                     call.ended.get_or_insert((at_us, success));
                 }
+                if !success {
+                    member.first_error.get_or_insert_with(|| error.clone());
+                }
                 What::JobEnded { job, worker, success, error }
             }
             SeenWhat::Gone => What::WorkerGone { worker },
-            SeenWhat::Connected | SeenWhat::Terminated { .. } | SeenWhat::Unread { .. } => return,
+            SeenWhat::Connected
+            | SeenWhat::Terminated { .. }
+            | SeenWhat::Trouble { .. }
+            | SeenWhat::Unread { .. } => return,
         };
         self.events.push(Event { at_us, what });
     }
 
-    /// What came of a call, once the demo is over.
+    fn offered(&mut self, who: Who, job: &str, room: &str) {
+        let member = &mut self.workers[who];
+        let after = !member.signals_us.is_empty();
+        member.offers(after).made += 1;
+        self.open.insert((who, job.to_owned()), after);
+        if let Some(place) = self.by_room.get(room) {
+            self.by_job.insert(job.to_owned(), *place);
+        }
+    }
+
+    fn answered(&mut self, who: Who, job: &str, reply: Reply) {
+        let member = &mut self.workers[who];
+        if let Some(after) = self.open.remove(&(who, job.to_owned())) {
+            match reply {
+                Reply::Accepted => member.offers(after).accepted += 1,
+                Reply::Declined | Reply::Terminated => member.offers(after).declined += 1,
+            }
+        }
+        if reply == Reply::Accepted && member.full_us.is_some() && member.full_since_us.is_some() {
+            member.taken_when_full += 1;
+        }
+    }
+
+    /// What came of a call, once the demo is over. That it was assigned is taken for an agent: not every SDK says
+    /// that a job runs, or that it ended.
     pub(crate) fn outcome(&self, call: &Call) -> Outcome {
         let Some(who) = call.worker else { return Outcome::NoAgent };
+        let member = &self.workers[who];
         let over = call.hung_up_us.unwrap_or(u64::MAX);
+        let told = member.signals_us.first().copied().unwrap_or(u64::MAX);
         match call.ended {
-            Some((at_us, success)) if at_us < over => {
-                if success {
-                    Outcome::Finished
-                } else {
-                    Outcome::Failed
-                }
-            }
-            _ if self.workers[who].left.is_some_and(|(at_us, _)| at_us < over) => Outcome::CutOff,
+            Some((at_us, false)) if at_us < over => Outcome::Failed,
+            Some((at_us, true)) if at_us < over && at_us > told => Outcome::CutOff,
+            Some((at_us, true)) if at_us < over => Outcome::Finished,
+            _ if member.left.is_some_and(|(at_us, _)| at_us < over) => Outcome::CutOff,
             _ => Outcome::Finished,
         }
     }
@@ -254,20 +301,37 @@ impl Story {
         spans.filter(|(from, to)| (*from..*to).contains(&at_us)).count()
     }
 
-    /// From the worker's last call's end to its exit.
+    /// From the worker's last call's end to its exit; none where it left amid calls, or had none.
     pub(crate) fn lingered_us(&self, who: Who) -> Option<u64> {
         let (left, _) = self.workers[who].left?;
-        let ends =
-            self.calls_of(who).filter_map(|call| call.ended.map(|(at_us, _)| at_us).or(call.hung_up_us));
-        left.checked_sub(ends.max()?)
+        let end = |call: &Call| call.ended.map(|(at_us, _)| at_us).or(call.hung_up_us);
+        let ends = self.calls_of(who).map(end).collect::<Option<Vec<_>>>()?;
+        left.checked_sub(ends.into_iter().max()?)
     }
 
     /// Whether a worker that was told to drain kept every promise.
     pub(crate) fn kept(&self, who: Who) -> bool {
         let member = &self.workers[who];
-        let none_lost = self.calls_of(who).all(|call| self.outcome(call) == Outcome::Finished);
-        let drained = matches!(member.left, Some((_, Left::Code(0))));
-        none_lost && drained && member.full_us.is_some() && member.taken_when_full == 0
+        self.lost(who) == 0 && member.left_well() && member.full_us.is_some() && member.taken_when_full == 0
+    }
+
+    /// Calls that a worker had and lost.
+    pub(crate) fn lost(&self, who: Who) -> usize {
+        self.count(Some(who), Outcome::CutOff) + self.count(Some(who), Outcome::Failed)
+    }
+
+    /// Whether all workers of ours did what they promise, and, where they were alone, every caller got an agent.
+    pub(crate) fn shown(&self) -> bool {
+        let good = |(who, member): (Who, &Member)| match member.role {
+            Role::Theirs => true,
+            Role::Ours => self.kept(who),
+            Role::Relief => self.lost(who) == 0 && member.left_well(),
+        };
+        let ours_alone = self.workers.iter().all(|member| member.role != Role::Theirs);
+        let roles = [Role::Ours, Role::Relief];
+        roles.iter().all(|role| self.workers.iter().any(|member| member.role == *role))
+            && self.workers.iter().enumerate().all(good)
+            && (!ours_alone || self.count(None, Outcome::NoAgent) == 0)
     }
 
     /// How many calls came to this.
@@ -287,13 +351,17 @@ impl Member {
         if after { &mut self.after } else { &mut self.before }
     }
 
+    fn left_well(&self) -> bool {
+        matches!(self.left, Some((_, Left::Code(0))))
+    }
+
     /// What was wrong with its drain, where that cost no call.
     pub(crate) fn trouble(&self) -> String {
         match (self.full_us, self.taken_when_full, self.left) {
-            (None, ..) => "never told the server that it is full".to_owned(),
-            (Some(_), taken @ 1.., _) => format!("took {taken} calls after it had said that it is full"),
-            (Some(_), 0, Some((_, left))) => format!("left badly: {left}"),
-            (Some(_), 0, None) => "did not leave".to_owned(),
+            (None, ..) => "it never told the server that it is full".to_owned(),
+            (Some(_), taken @ 1.., _) => format!("it took {taken} calls after it had said that it is full"),
+            (Some(_), 0, Some((_, left))) => format!("it left badly: {left}"),
+            (Some(_), 0, None) => "it did not leave".to_owned(),
         }
     }
 

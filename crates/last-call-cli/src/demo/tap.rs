@@ -1,8 +1,9 @@
-//! A listener between one worker and the server, which passes everything on and tells what it sees.
+//! A listener between one worker and the server, which passes everything on and tells what it sees: the worker's
+//! connection, and the calls of the server's API that its agents make.
 //!
-//! Owns the port, the upgrade and the bounds on connections: 64 at once, 5 s for a request's head. Refuses to change
-//! what passes, but for one thing: an assignment without a URL gets the server's, so that agents join rooms there and
-//! not here.
+//! Owns the port, the upgrade and the bounds: 64 connections at once, 5 s for a request's head, 10 s and 64 KiB for its
+//! body, as much for an answer. Refuses to change what passes, but for one thing: an assignment without a URL gets the
+//! server's, so that agents join rooms there and not here.
 
 mod carry;
 mod frames;
@@ -18,18 +19,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_EXTENSIONS,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SEC_WEBSOCKET_EXTENSIONS, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, on};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use last_call_worker::Dialler;
+use last_call_worker::{DialError, Dialler};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -37,7 +39,7 @@ use tokio::time::timeout;
 
 use self::carry::{Witness, carry};
 pub(crate) use self::seen::{Seen, SeenWhat};
-use super::exchange::{ExchangeError, WITHIN, exchange};
+use super::exchange::{BODY_LIMIT, ExchangeError, WITHIN, exchange};
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -110,14 +112,18 @@ type Ends = (Witness, OnUpgrade, OnUpgrade);
 
 async fn listen(listener: TcpListener, passage: Arc<Passage>) {
     let mut connections = JoinSet::new();
+    let mut short = false;
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((tcp, _)) => {
+                    short = false;
                     connections.spawn(Arc::clone(&passage).serve(tcp));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a worker's connection cannot be taken");
+                    if !std::mem::replace(&mut short, true) {
+                        passage.trouble(format!("its connection cannot be taken: {error}"));
+                    }
                     // What is short, descriptors most likely, is not there again at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -159,52 +165,89 @@ impl Passage {
     /// Asks the server, and answers as it does.
     async fn answer(&self, mut request: Request<Incoming>) -> (Response<Full<Bytes>>, Option<Ends>) {
         let authority = self.upstream.dialler.endpoint().authority();
-        let upgrade = request.method() == Method::GET && request.headers().contains_key(UPGRADE);
-        if !upgrade || request.uri().path() != "/agent" {
+        let upgrades = is_websocket(&request);
+        if upgrades && request.uri().path() != "/agent" || request.method() == Method::CONNECT {
             let text = format!(
                 "this is the tap of `last-call demo`, where workers connect to /agent alone; the server is at {authority}\n"
             );
             return (refusal(StatusCode::NOT_FOUND, text), None);
         }
-        let worker = on(&mut request);
-        match self.ask(&request).await {
-            Ok(mut response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        let worker = upgrades.then(|| on(&mut request));
+        let (head, body) = request.into_parts();
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(refusal) => return (refusal, None),
+        };
+        match (self.ask(head, body, upgrades).await, worker) {
+            (Ok(mut response), Some(worker)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let witness = Witness::connected(self.worker, self.seen.clone());
                 let server = on(&mut response);
                 let (mut parts, _) = response.into_parts();
                 parts.headers.remove(SEC_WEBSOCKET_EXTENSIONS);
                 (Response::from_parts(parts, Full::default()), Some((witness, worker, server)))
             }
-            Ok(response) => {
+            (Ok(response), _) => {
                 let (mut parts, body) = response.into_parts();
                 end(&mut parts.headers);
                 (Response::from_parts(parts, Full::new(body)), None)
             }
-            Err(error) => {
-                tracing::warn!(worker = self.worker, server = authority, %error, "a worker's connection failed");
-                let text = format!("the demo's tap has no answer from the server at {authority}: {error}\n");
-                (refusal(StatusCode::BAD_GATEWAY, text), None)
+            (Err(error), _) => {
+                let text = format!("the demo's tap has no answer from the server at {authority}: {error}");
+                self.trouble(text.clone());
+                (refusal(StatusCode::BAD_GATEWAY, text + "\n"), None)
             }
         }
     }
 
-    /// Sends a worker's request to the server: the same but for its host, and without compression, through which
-    /// nothing could be seen.
-    async fn ask(&self, request: &Request<Incoming>) -> Result<Response<Bytes>, ExchangeError> {
-        let uri = self.upstream.dialler.endpoint().at("/agent")?;
+    /// Sends a worker's request to the server: the same but for its host and what is between two neighbours alone, and
+    /// an upgrade without compression, through which nothing could be seen.
+    async fn ask(
+        &self,
+        mut head: Parts,
+        body: Bytes,
+        upgrades: bool,
+    ) -> Result<Response<Bytes>, ExchangeError> {
+        let uri = self.upstream.dialler.endpoint().at(head.uri.path())?;
         let mut target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        if let Some(query) = request.uri().query() {
+        if let Some(query) = head.uri.query() {
             target.push(if uri.query().is_some() { '&' } else { '?' });
             target.push_str(query);
         }
-        let mut asked = Request::new(Full::default());
-        *asked.uri_mut() = target.parse().map_err(|_| last_call_worker::DialError::Uri)?;
-        *asked.headers_mut() = request.headers().clone();
-        for dropped in [SEC_WEBSOCKET_EXTENSIONS, CONTENT_LENGTH, TRANSFER_ENCODING] {
-            asked.headers_mut().remove(dropped);
+        head.uri = target.parse().map_err(|_| DialError::Uri)?;
+        if upgrades {
+            for dropped in [SEC_WEBSOCKET_EXTENSIONS, CONTENT_LENGTH, TRANSFER_ENCODING] {
+                head.headers.remove(dropped);
+            }
+        } else {
+            end(&mut head.headers);
         }
-        exchange(&self.upstream.dialler, &uri, asked).await
+        exchange(&self.upstream.dialler, &uri, Request::from_parts(head, Full::new(body))).await
     }
+
+    fn trouble(&self, text: String) {
+        // Nobody may look any more.
+        let _ = self.seen.send(Seen::now(self.worker, SeenWhat::Trouble { text }));
+    }
+}
+
+fn is_websocket(request: &Request<Incoming>) -> bool {
+    let protocols = request.headers().get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    let mut protocols = protocols.flat_map(|value| value.split(','));
+    request.method() == Method::GET && protocols.any(|name| name.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// A request's body, or what is answered where it is none.
+async fn whole(body: Incoming) -> Result<Bytes, Response<Full<Bytes>>> {
+    let (status, text) = match timeout(WITHIN, Limited::new(body, BODY_LIMIT).collect()).await {
+        Ok(Ok(body)) => return Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the demo's tap takes bodies of {BODY_LIMIT} bytes at most\n"),
+        ),
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n")),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, format!("the body is not there after {WITHIN:?}\n")),
+    };
+    Err(refusal(status, text))
 }
 
 /// An answer that is the tap's own.
@@ -216,10 +259,17 @@ fn refusal(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// Says that the connection ends with this answer, and leaves its length to be counted anew.
+/// Says that the connection ends with this exchange, drops what is between two neighbours alone (RFC 9110, 7.6.1), and
+/// leaves the length to be counted anew.
 fn end(headers: &mut HeaderMap) {
-    for counted in [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(counted);
+    let named = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let named = named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok());
+    let named: Vec<HeaderName> = named.collect();
+    let known =
+        [CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE, TE, TRAILER, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION];
+    let known = known.into_iter().chain([HeaderName::from_static("keep-alive")]);
+    for dropped in named.into_iter().chain(known) {
+        headers.remove(dropped);
     }
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }

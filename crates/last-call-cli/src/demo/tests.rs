@@ -3,17 +3,17 @@
 //! Owns what the counts, the outcomes and the verdict come to. Refuses processes: `tests/demo` plays the real thing.
 
 use super::picture::{self, Paper};
-use super::story::{Left, Outcome, Story, Who};
+use super::story::{Left, Outcome, Role, Story, Who};
 use super::tap::SeenWhat;
 use last_call_server::Reply;
 
 const SECOND: u64 = 1_000_000;
 
 /// A worker that registered at 0.
-fn worker(story: &mut Story, name: &str) -> Who {
-    let who = story.started(name, true, 0);
+fn worker(story: &mut Story, role: Role) -> Who {
+    let who = story.started(role, 0);
     story.saw(who, 0, SeenWhat::Registering { agent_name: "a".into(), version: "1".into() });
-    story.saw(who, 0, SeenWhat::Registered { worker_id: format!("AW_{name}") });
+    story.saw(who, 0, SeenWhat::Registered { worker_id: format!("AW_{who}") });
     who
 }
 
@@ -45,8 +45,8 @@ fn ended(story: &mut Story, who: Who, room: &str, at_us: u64, success: bool) {
 /// An old worker that drains as it should, beside a new one.
 fn good() -> Story {
     let mut story = Story::default();
-    let old = worker(&mut story, "old worker");
-    let new = worker(&mut story, "new worker");
+    let old = worker(&mut story, Role::Ours);
+    let new = worker(&mut story, Role::Relief);
     for (room, from) in [("a", SECOND), ("b", 2 * SECOND), ("c", 3 * SECOND)] {
         call(&mut story, old, room, from);
     }
@@ -76,6 +76,7 @@ fn a_clean_drain_is_told_as_one() {
     assert_eq!(story.running(0, 5 * SECOND), 3);
     assert_eq!((story.workers[0].before.made, story.workers[0].before.declined), (4, 1));
     assert!(picture::verdict(&story).iter().all(|(good, _)| *good));
+    assert!(story.shown());
 }
 
 #[test]
@@ -104,11 +105,11 @@ fn every_way_to_break_a_promise_is_told() {
     let old = 0;
     let broken = |change: &dyn Fn(&mut Story)| {
         let mut story = Story::default();
-        worker(&mut story, "old worker");
+        worker(&mut story, Role::Ours);
         call(&mut story, old, "a", SECOND);
         story.signalled(old, 2 * SECOND);
         change(&mut story);
-        assert!(!story.kept(old));
+        assert!(!story.kept(old) && !story.shown());
         assert!(picture::verdict(&story).iter().any(|(good, _)| !good));
         story
     };
@@ -141,6 +142,13 @@ fn every_way_to_break_a_promise_is_told() {
             story.left(old, 4 * SECOND, left);
         });
     }
+    let hangs_up_itself = broken(&|story| {
+        full(story);
+        ended(story, old, "a", 2 * SECOND + 5, true);
+        story.hung_up("a", 3 * SECOND);
+        story.left(old, 2 * SECOND + 9, Left::Code(0));
+    });
+    assert_eq!(hangs_up_itself.count(Some(old), Outcome::CutOff), 1);
     let greedy = broken(&|story| {
         full(story);
         call(story, old, "b", 2 * SECOND + 10);
@@ -157,26 +165,60 @@ fn every_way_to_break_a_promise_is_told() {
 }
 
 #[test]
+fn a_relief_that_dies_and_a_caller_without_an_agent_are_told() {
+    let mut story = good();
+    story.workers[1].left = Some((11 * SECOND, Left::Signal(9)));
+    assert!(story.kept(0) && !story.shown(), "the new worker was killed amid a call");
+    let mut story = good();
+    story.called("f", 6 * SECOND);
+    story.hung_up("f", 7 * SECOND);
+    assert!(story.kept(0) && !story.shown(), "one caller got no agent");
+    // Beside another's worker that may be the other's doing.
+    story.workers[1].role = Role::Theirs;
+    worker(&mut story, Role::Relief);
+    story.left(2, 9 * SECOND, Left::Code(0));
+    assert!(story.shown());
+}
+
+#[test]
+fn who_leaves_amid_calls_has_no_last_call() {
+    let mut story = Story::default();
+    let old = worker(&mut story, Role::Ours);
+    call(&mut story, old, "a", SECOND);
+    call(&mut story, old, "b", SECOND);
+    story.hung_up("a", 2 * SECOND);
+    story.left(old, 3 * SECOND, Left::Code(1));
+    assert_eq!(story.lingered_us(old), None);
+}
+
+#[test]
 fn one_that_was_full_before_the_signal_is_full_at_once() {
     let mut story = Story::default();
-    let old = worker(&mut story, "old worker");
+    let old = worker(&mut story, Role::Ours);
     story.saw(old, SECOND, status(false));
     story.signalled(old, 2 * SECOND);
     assert_eq!(story.workers[old].full_after_us(), Some(0));
     let mut story = Story::default();
-    let old = worker(&mut story, "old worker");
+    let old = worker(&mut story, Role::Ours);
     story.saw(old, SECOND, status(false));
     story.saw(old, SECOND, status(true));
     story.signalled(old, 2 * SECOND);
     assert_eq!(story.workers[old].full_after_us(), None);
+    // Full of load first, and of the drain later.
+    story.saw(old, 3 * SECOND, status(false));
+    story.saw(old, 4 * SECOND, status(true));
+    call(&mut story, old, "a", 5 * SECOND);
+    story.saw(old, 6 * SECOND, status(false));
+    assert_eq!(story.workers[old].full_after_us(), Some(4 * SECOND));
+    assert_eq!(story.workers[old].taken_when_full, 0);
 }
 
 #[test]
 fn wire_1_no_order_of_facts_panics() {
     bolero::check!().with_type::<Vec<(u8, bool, u8, u32)>>().for_each(|facts| {
         let mut story = Story::default();
-        worker(&mut story, "old worker");
-        worker(&mut story, "new worker");
+        worker(&mut story, Role::Ours);
+        worker(&mut story, Role::Relief);
         for (kind, second, room, at_us) in facts {
             let (who, room, at_us) = (usize::from(*second), room.to_string(), u64::from(*at_us));
             let job = format!("AJ_{room}_{who}");

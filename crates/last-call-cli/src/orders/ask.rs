@@ -1,7 +1,6 @@
 //! One question to one worker over its admin socket, and the answer.
 //!
-//! Owns the bounds: 5 s and 64 KiB for an answer, whoever gives it. Refuses to show what came as it came: a
-//! terminal obeys control characters.
+//! Owns the bounds: 5 s and 64 KiB for an answer, whoever gives it. Refuses to show what came as it came.
 
 use std::fmt;
 use std::io;
@@ -21,12 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+use crate::shown;
+
 /// A worker waits 2 s for its link thread before it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A status page has a few hundred bytes.
 const LARGEST: usize = 64 * 1024;
-/// Characters shown of any text that a worker sent.
-const SHOWN: usize = 200;
 
 /// What can be ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +120,7 @@ impl Status {
     pub(super) fn in_words(&self) -> String {
         let Self { phase, active_jobs, .. } = self;
         let name = if self.agent_name.is_empty() { "(every room)" } else { &self.agent_name };
-        format!("{}, {}, jobs: {active_jobs}", shown(name), shown(phase))
+        format!("{}, {}, jobs: {active_jobs}", shown::line(name), shown::line(phase))
     }
 }
 
@@ -173,7 +172,7 @@ struct Answer {
 
 impl Answer {
     fn text(&self) -> String {
-        shown(&String::from_utf8_lossy(&self.body))
+        shown::line(&String::from_utf8_lossy(&self.body))
     }
 
     fn strange(&self) -> Unreached {
@@ -250,19 +249,6 @@ fn told(error: &(dyn std::error::Error + 'static)) -> Unreached {
             Unreached::Io(format!("it gave no whole answer ({why})"))
         }
     }
-}
-
-/// Text of another process, fit for a terminal.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN)
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

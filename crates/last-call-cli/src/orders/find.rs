@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::shown;
 
 /// Sockets, and how they came to be meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Sockets {
     pub(super) fn nobody(&self) -> String {
         let mut text = "no worker is found in ".to_owned();
         for (at, directory) in self.searched.iter().enumerate() {
-            let _ = write!(text, "{}{}", if at == 0 { "" } else { ", " }, directory.display());
+            let _ = write!(text, "{}{}", if at == 0 { "" } else { ", " }, shown::path(directory));
         }
         text + ": a worker makes its socket there when its --admin-socket is the directory, or a *.sock in it"
     }

@@ -100,8 +100,10 @@ pub(crate) struct Unquiet {
     pub(super) to: Targets,
 }
 
-/// The sockets on the command line.
+/// The sockets on the command line. These commands run in a worker's environment, whose LAST_CALL_CONFIG names a file
+/// of the worker's options and not of theirs.
 #[derive(Args, Clone, Debug)]
+#[command(group = last_call_worker::no_file())]
 pub(crate) struct Given {
     /// Admin sockets, or directories of them
     #[arg(value_name = "SOCKET", env = "LAST_CALL_ADMIN_SOCKET", value_parser = OsStringValueParser::new().map(path))]

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use comfy_table::Table;
 use serde_json::{Map, Value};
 
-use super::ask::{Seen, Unreached, shown};
+use super::ask::{Seen, Unreached};
 use super::wait::progress;
+use crate::shown;
 
 const HEADER: [&str; 9] =
     ["AGENT", "PHASE", "REGISTERED", "JOBS", "LOAD", "WORKER", "PID", "DRAIN", "SOCKET"];
@@ -42,7 +43,7 @@ const NOTHING: &str = "-";
 
 fn row(socket: &Path, seen: Result<&Seen, &Unreached>) -> [String; 9] {
     let nothing = || NOTHING.to_owned();
-    let at = shown(&socket.display().to_string());
+    let at = shown::path(socket);
     let Seen { status, pid, .. } = match seen {
         Ok(seen) => seen,
         Err(why) => {
@@ -57,15 +58,15 @@ fn row(socket: &Path, seen: Result<&Seen, &Unreached>) -> [String; 9] {
     let wedged = if status.wedged { ", wedged" } else { "" };
     let accepted = Some(status.accepted_jobs).filter(|jobs| *jobs > 0);
     [
-        shown(agent),
-        shown(&status.phase) + wedged,
+        shown::line(agent),
+        shown::line(&status.phase) + wedged,
         if status.registered { "yes" } else { "no" }.to_owned(),
         accepted.map_or_else(
             || status.active_jobs.to_string(),
             |accepted| format!("{}+{accepted}", status.active_jobs),
         ),
         format!("{:.2}", status.load),
-        status.worker_id.as_deref().map_or_else(nothing, shown),
+        status.worker_id.as_deref().map_or_else(nothing, shown::line),
         pid.map_or_else(nothing, |pid| pid.to_string()),
         status.drain.as_ref().map_or_else(nothing, progress),
         at,

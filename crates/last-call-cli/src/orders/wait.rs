@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::ask::{self, Progress, Seen, Unreached};
 use super::{note, say};
+use crate::shown;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -35,7 +36,7 @@ pub(super) async fn until_gone(socket: &Path, pid: Option<i32>, timeout: Option<
                         deadline = Instant::now() + drain.time_left() + SLACK;
                     }
                     if told.replace(drain.jobs_finished) != Some(drain.jobs_finished) {
-                        say(socket, format_args!("{}, {}", ask::shown(&seen.status.phase), progress(drain)));
+                        say(socket, format_args!("{}, {}", shown::line(&seen.status.phase), progress(drain)));
                     }
                 }
             },

@@ -1,8 +1,9 @@
 //! Several workers, found in a directory.
 
+use std::io::Write;
 use std::os::unix::net::UnixListener;
 
-use crate::rig::{Rig, SOON, last_call, text};
+use crate::rig::{Rig, SOON, asked, last_call, text};
 
 #[test]
 fn workers_of_one_environment_have_sockets_of_their_own_and_are_all_found() {
@@ -55,4 +56,36 @@ fn a_socket_that_a_killed_worker_left_is_shown_and_ordered_nothing() {
     assert_eq!(worker.wait(SOON).expect("it leaves").code, Some(0));
     let named = last_call(&["drain", text(&rig.at("dead.sock"))], None);
     assert!(named.code == Some(1) && named.err.contains("no process listens there"), "{named:?}");
+}
+
+#[test]
+fn a_name_of_a_file_commands_no_terminal() {
+    let rig = Rig::new();
+    let here = rig.at("\u{1b}[2J\u{9b}");
+    std::fs::create_dir(&here).expect("a directory");
+    let empty = last_call(&["ps", text(&here)], None);
+    // Two that obey, and say of themselves nothing that makes sense.
+    for name in ["a\n.sock", "b\u{7}.sock"] {
+        let listener = UnixListener::bind(here.join(name)).expect("bound");
+        std::thread::spawn(move || {
+            for _ in 0..5 {
+                let answer = b"HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\n\r\nquiet";
+                let _ = asked(&listener).write_all(answer);
+            }
+        });
+    }
+    drop(UnixListener::bind(here.join("dead.sock")).expect("bound"));
+    let many = ["ps", "drain", "quiet"].map(|order| last_call(&[order, text(&here)], None));
+    let all = last_call(&["quiet", "--all", text(&here)], None);
+    assert!(all.out.matches(": quiet\n").count() == 2 && all.err.contains("dead.sock: "), "{all:?}");
+    let [seen, drain, quiet] = &many;
+    assert_eq!((seen.code, drain.code, quiet.code), (Some(1), Some(2), Some(2)), "{many:?}");
+    for said in many.iter().chain([&empty, &all]) {
+        let raw = |c: char| c.is_control() && c != '\n';
+        assert!(said.err.contains("[2J") && !said.err.contains(raw) && !said.out.contains(raw), "{said:?}");
+    }
+    for said in [drain, quiet] {
+        assert_eq!(said.err.matches("\n    ").count(), 2, "a line for each: {said:?}");
+        assert_eq!(said.err.lines().count(), 4, "{said:?}");
+    }
 }

@@ -1,15 +1,15 @@
 //! One worker, found where the environment or an argument says.
 
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use last_call_testkit::skip;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, SOON, Said, last_call, said, text};
+use crate::rig::{Rig, SOON, Said, asked, last_call, said, text};
 
 fn json_of(said: &Said) -> Vec<Value> {
     said.out.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
@@ -132,14 +132,6 @@ fn a_socket_of_another_user_says_whose_it_is() {
     let done = said(command);
     let expected = format!("permission denied: the socket is of user {owner}, and this is user {me}");
     assert!(done.code == Some(1) && done.err.contains(&expected), "{done:?}");
-}
-
-/// Takes one request.
-fn asked(listener: &UnixListener) -> UnixStream {
-    let (caller, _) = listener.accept().expect("a caller");
-    let mut head = BufReader::new(caller.try_clone().expect("a second handle")).lines();
-    while head.next().is_some_and(|line| !line.expect("a line").is_empty()) {}
-    caller
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Owns their environment and the patience with them. Refuses to return an error: what does not come fails the test here,
 //! with all that was said.
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -107,4 +109,13 @@ pub(crate) fn started(arguments: &[&str]) -> Child {
 /// A path as an argument.
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a path of text")
+}
+
+/// Takes one request to a socket of the test's own.
+#[track_caller]
+pub(crate) fn asked(listener: &UnixListener) -> UnixStream {
+    let (caller, _) = listener.accept().expect("a caller");
+    let mut head = BufReader::new(caller.try_clone().expect("a second handle")).lines();
+    while head.next().is_some_and(|line| !line.expect("a line").is_empty()) {}
+    caller
 }

@@ -10,7 +10,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Told;
 use crate::event::{Event, since_1970};
@@ -24,6 +24,9 @@ const EVERY: Duration = Duration::from_millis(50);
 const AFRESH_EVERY: Duration = Duration::from_millis(250);
 /// Events in one message.
 const AT_ONCE: usize = 500;
+/// One answer lasts so long; the page then asks for the next, which takes up where it was. Where nothing happens a page
+/// that is gone is not found otherwise.
+const STAYS: Duration = Duration::from_secs(5 * 60);
 /// The patience with a page that does not read.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 /// What a page waits before it connects again.
@@ -31,7 +34,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Between two signs of life, so that nobody on the way takes the connection for dead.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// The answer to a page that saw the event `last` last, and what fills it: it ends when the page does not read.
+/// The answer to a page that saw the event `last` last, and what fills it: it ends when the page does not read, and
+/// after five minutes.
 pub(super) fn follow(
     journal: Journal,
     run: Arc<str>,
@@ -46,10 +50,10 @@ pub(super) fn follow(
     (response, fill(journal, run, seen.unwrap_or_default(), sender))
 }
 
-/// Tells what is new, for ever.
+/// Tells what is new.
 async fn fill(journal: Journal, run: Arc<str>, mut seen: u64, sender: mpsc::Sender<sse::Event>) {
-    let mut first = true;
-    loop {
+    let (mut first, until) = (true, Instant::now() + STAYS);
+    while Instant::now() < until {
         let Some(batch) = journal.history().map(|history| history.after(seen)) else { return };
         if first || batch.latest != seen {
             for message in messages(&batch, &run) {
@@ -83,4 +87,30 @@ fn messages(batch: &Batch, run: &str) -> Vec<sse::Event> {
         message.data(serde_json::to_string(&told).unwrap_or_default())
     };
     pieces.into_iter().enumerate().map(message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_page_has_to_ask_again_and_is_told_nothing_twice() {
+        let journal = Journal::new(true);
+        let (response, follower) = follow(journal, "run".into(), "");
+        let follower = tokio::spawn(follower);
+        let told = async {
+            let mut body = response.into_body().into_data_stream();
+            let mut text = String::new();
+            while let Some(Ok(piece)) = body.next().await {
+                text.push_str(&String::from_utf8_lossy(&piece));
+            }
+            text
+        };
+        let told = timeout(10 * STAYS, told).await.expect("it ends by itself");
+        follower.await.expect("its place is free");
+        assert_eq!(told.matches("data: ").count(), 1, "{told}");
+        assert!(told.contains("retry: 1000"), "{told}");
+    }
 }

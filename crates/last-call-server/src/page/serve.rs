@@ -6,16 +6,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Extension, State};
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, http::HeaderName};
 use tokio::sync::Semaphore;
 
 use super::follow::{self, FOLLOWERS};
@@ -23,6 +23,9 @@ use super::{PAGE, POLICY};
 use crate::http::Stay;
 use crate::id;
 use crate::journal::Journal;
+
+/// Whose request it is, as browsers say.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What the page needs.
 #[derive(Clone, Debug)]
@@ -52,7 +55,7 @@ async fn root(headers: HeaderMap) -> Response {
         return ([(VARY, "Accept")], "OK").into_response();
     }
     if !is_local(&headers) {
-        return refusal();
+        return refusal(&headers);
     }
     let policy = format!("{}; frame-ancestors 'none'", *POLICY);
     let headers = [
@@ -74,7 +77,11 @@ async fn events(
     headers: HeaderMap,
 ) -> Response {
     if !is_local(&headers) {
-        return refusal();
+        return refusal(&headers);
+    }
+    if is_of_another_website(&headers) {
+        let text = "no other website may read what happens here; the page at / shows it\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
     }
     if method == Method::HEAD {
         return [(CONTENT_TYPE, "text/event-stream")].into_response();
@@ -92,35 +99,43 @@ async fn events(
     ([(X_CONTENT_TYPE_OPTIONS, "nosniff")], response).into_response()
 }
 
-fn refusal() -> Response {
-    let text = "this page answers to localhost and to addresses only, and to no other website: open it by the server's \
-                address, such as http://127.0.0.1:7880/\n";
+/// What to do instead, at the port by which the request came.
+fn refusal(headers: &HeaderMap) -> Response {
+    let port = authority(headers).and_then(|authority| authority.port_u16());
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    let text = format!(
+        "this page answers to localhost and to addresses only: open it by the server's address, such as \
+         http://127.0.0.1{port}/\n"
+    );
     (StatusCode::FORBIDDEN, text).into_response()
 }
 
-/// Whether a request was made to an address or to `localhost`, and not from another website.
+/// Whether a request was made to an address or to `localhost`.
 fn is_local(headers: &HeaderMap) -> bool {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let from = text(HeaderName::from_static("sec-fetch-site"));
-    let Some(authority) = text(HOST).and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let Some(authority) = authority(headers) else { return false };
     let host = authority.host();
     let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-    (literal || host.eq_ignore_ascii_case("localhost")) && matches!(from, None | Some("none" | "same-origin"))
+    literal || host.eq_ignore_ascii_case("localhost")
+}
+
+/// Whether a browser says that the request is another website's. For the page itself that is a link that somebody
+/// followed: it holds no secret, and no frame shows it.
+fn is_of_another_website(headers: &HeaderMap) -> bool {
+    let from = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+    !matches!(from, None | Some(b"none" | b"same-origin"))
+}
+
+/// The host and port that the request names.
+fn authority(headers: &HeaderMap) -> Option<Authority> {
+    headers.get(HOST)?.to_str().ok()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
-    fn local(host: &'static str, from: Option<&'static str>) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static(host));
-        if let Some(from) = from {
-            headers.insert("sec-fetch-site", HeaderValue::from_static(from));
-        }
-        is_local(&headers)
+    fn local(host: &'static str) -> bool {
+        is_local(&HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]))
     }
 
     #[test]
@@ -128,7 +143,7 @@ mod tests {
         for host in
             ["localhost", "LOCALHOST:7880", "127.0.0.1:7880", "[::1]:7880", "192.168.1.7", "[fe80::1]"]
         {
-            assert!(local(host, None), "{host}");
+            assert!(local(host), "{host}");
         }
         for host in [
             "",
@@ -139,14 +154,18 @@ mod tests {
             "example.com:127.0.0.1",
             "localhost.",
         ] {
-            assert!(!local(host, None), "{host}");
+            assert!(!local(host), "{host}");
         }
         assert!(!is_local(&HeaderMap::new()), "no host at all");
     }
 
     #[test]
     fn another_website_is_refused() {
-        assert!(local("localhost", Some("same-origin")) && local("localhost", Some("none")));
-        assert!(!local("localhost", Some("cross-site")) && !local("localhost", Some("same-site")));
+        let strange = |from: &'static [u8]| {
+            let from = HeaderValue::from_bytes(from).expect("a header value");
+            is_of_another_website(&HeaderMap::from_iter([(SEC_FETCH_SITE, from)]))
+        };
+        assert!(!strange(b"same-origin") && !strange(b"none") && !is_of_another_website(&HeaderMap::new()));
+        assert!(strange(b"cross-site") && strange(b"same-site") && strange(b"") && strange(b"\xff"));
     }
 }

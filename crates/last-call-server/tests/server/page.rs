@@ -95,14 +95,28 @@ fn a_browser_gets_the_page_and_a_load_balancer_its_ok() {
 #[test]
 fn another_website_reads_nothing() {
     let server = Running::start(|_| {});
-    for strange in
-        ["Host: rebound.example".into(), format!("Host: {}\r\nSec-Fetch-Site: cross-site", server.authority)]
-    {
-        for head in ["GET /events HTTP/1.1", "GET / HTTP/1.1\r\nAccept: text/html"] {
-            let answer = answer(&server, &format!("{head}\r\n{strange}"));
-            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("http://127.0.0.1"), "{answer}");
+    for head in ["GET /events HTTP/1.1", "GET / HTTP/1.1\r\nAccept: text/html"] {
+        for (host, advice) in [
+            ("rebound.example:4711", "http://127.0.0.1:4711/"),
+            ("rebound.example", "http://127.0.0.1/"),
+            ("rebound.example:x", "http://127.0.0.1/"),
+        ] {
+            let answer = answer(&server, &format!("{head}\r\nHost: {host}"));
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains(advice), "{answer}");
         }
     }
+    let from_there = format!("Host: {}\r\nSec-Fetch-Site: cross-site", server.authority);
+    let events = answer(&server, &format!("GET /events HTTP/1.1\r\n{from_there}"));
+    assert!(events.starts_with("HTTP/1.1 403") && events.contains("no other website"), "{events}");
+}
+
+#[test]
+fn a_link_on_another_website_leads_to_the_page() {
+    let server = Running::start(|_| {});
+    let from_there =
+        format!("Host: {}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate", server.authority);
+    let page = answer(&server, &format!("GET / HTTP/1.1\r\nAccept: text/html\r\n{from_there}"));
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<html"), "{page}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, Command};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::key;
+use super::{key, takes_a_file};
 use crate::error::StartError;
 
 /// More than any configuration, and little enough to read before the worker runs.
@@ -137,8 +137,8 @@ impl Reading<'_> {
         key: &Spanned<DeString<'_>>,
     ) -> Result<&'c Command, StartError> {
         let name = key.get_ref().as_ref();
-        command.get_subcommands().find(|command| command.get_name() == name).ok_or_else(|| {
-            let names = command.get_subcommands().filter(|command| !command.is_hide_set());
+        below(command).find(|command| command.get_name() == name).ok_or_else(|| {
+            let names = below(command).filter(|command| !command.is_hide_set());
             let hint = hint(name, names.map(Command::get_name), "; a table is named by a command");
             self.wrong(key.span().start, &format!("unknown table {name:?}{hint}"))
         })
@@ -171,7 +171,7 @@ impl Reading<'_> {
             self.file.values.insert((names.to_vec(), argument.get_id().to_string()), value);
             found = true;
         }
-        for below in command.get_subcommands() {
+        for below in below(command) {
             found |= self.set(below, &deeper(names, below), key)?;
         }
         Ok(found)
@@ -218,8 +218,13 @@ fn value(argument: &Arg, key: &Key<'_>) -> Result<String, String> {
 
 /// Every key that may stand here.
 pub(super) fn keys(command: &Command) -> Vec<&str> {
-    let below = command.get_subcommands().flat_map(keys);
+    let below = below(command).flat_map(keys);
     command.get_arguments().filter_map(key).chain(below).collect()
+}
+
+/// The commands below that a file may speak of.
+fn below(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| takes_a_file(command))
 }
 
 fn deeper(names: &[String], command: &Command) -> Vec<String> {

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Command, Subcommand};
+use clap_complete::Shell;
 
 /// What can be printed about a program.
 #[derive(Debug, Subcommand)]
 pub(super) enum Page {
     /// Print the completion script for a shell
     #[command(hide = true)]
-    Completions { shell: clap_complete::Shell },
+    Completions { shell: Shell },
     /// Print the manual page, in roff, of the program or of one command
     #[command(hide = true)]
     Man { command: Option<String> },
@@ -22,7 +23,8 @@ pub(super) enum Page {
 
 /// `command`, with these two.
 pub(super) fn add(command: Command) -> Command {
-    let names: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let names: Vec<_> = shown.map(|command| command.get_name().to_owned()).collect();
     let pages = Page::augment_subcommands(Command::new("")).mut_subcommand("man", |man| {
         man.mut_arg("command", |argument| argument.value_parser(PossibleValuesParser::new(names)))
     });
@@ -43,13 +45,13 @@ pub(super) fn program(first_argument: Option<&OsString>) -> String {
 
 impl Page {
     /// The page of `command`, which is called `name`.
-    pub(super) fn text(&self, command: Command, name: String) -> Vec<u8> {
+    pub(super) fn text(&self, command: Command, name: &str) -> Vec<u8> {
         let mut text = Vec::new();
-        let mut command = command.name(name.clone()).bin_name(name.clone());
+        let mut command = command.name(name.to_owned()).bin_name(name);
         let about = match self {
             Self::Completions { shell } => {
                 clap_complete::generate(*shell, &mut command, name, &mut text);
-                return text;
+                return if *shell == Shell::Bash { with_its_labels(&text, name) } else { text };
             }
             // Else it would refer to a page of that command, which has none.
             Self::Man { command: None } => command.disable_help_subcommand(true),
@@ -61,4 +63,10 @@ impl Page {
         clap_mangen::Man::new(about).render(&mut text).expect("memory takes all");
         text
     }
+}
+
+/// clap_complete 4.6 names a program with a hyphen one way where the script goes on, and another way where it goes to.
+fn with_its_labels(script: &[u8], name: &str) -> Vec<u8> {
+    let script = String::from_utf8_lossy(script);
+    script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__")).into_bytes()
 }

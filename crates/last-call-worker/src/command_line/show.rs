@@ -22,7 +22,7 @@ pub(super) fn text(command: &Command, matches: &ArgMatches, file: &File, program
             let origin = origin(argument, matches, file, &names);
             lines.push(format!("{}{origin}\n", setting(argument, key, matches)));
             if argument.get_id() == "api_secret_file" {
-                lines.push(format!("# api secret: {}\n", secret(matches)));
+                lines.push(format!("# api secret: {}\n", secret(command, matches)));
             }
         }
         here = matches.subcommand().and_then(|(name, below)| {
@@ -86,14 +86,21 @@ fn is_plain_url(text: &str) -> bool {
     })
 }
 
-fn secret(matches: &ArgMatches) -> &'static str {
+fn secret(command: &Command, matches: &ArgMatches) -> &'static str {
     let in_file = matches.value_source("api_secret_file").is_some();
     let in_variable = std::env::var_os("LIVEKIT_API_SECRET").is_some_and(|secret| !secret.is_empty());
     match (in_file, in_variable) {
         (true, _) => "from api-secret-file",
         (false, true) => "from env LIVEKIT_API_SECRET",
+        // A key by default is of no use without a secret by default.
+        (false, false) if has_default(command, "api_key") => "the default",
         (false, false) => "not set",
     }
+}
+
+fn has_default(command: &Command, id: &str) -> bool {
+    let argument = command.get_arguments().find(|argument| argument.get_id() == id);
+    argument.is_some_and(|argument| argument.get_default_values().iter().any(|value| !value.is_empty()))
 }
 
 /// What is shown in a comment must not end it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, Command, CommandFactory, Parser};
 
 use super::file::{File, keys};
-use super::{file_options, pages};
+use super::{no_file, pages, with_file_options};
 use crate::options::Program;
 
 /// An agent with options of its own, one command deeper than usual.
@@ -15,6 +15,11 @@ enum Agent {
     Migrate {
         #[arg(long)]
         database: String,
+    },
+    #[command(group = no_file())]
+    Ask {
+        #[arg(long)]
+        aloud: bool,
     },
 }
 
@@ -45,7 +50,7 @@ enum How {
 }
 
 fn whole<P: CommandFactory>() -> Command {
-    pages::add(P::command().args(file_options()))
+    pages::add(with_file_options(P::command()))
 }
 
 fn parse(text: &str, command: &Command) -> Result<File, String> {
@@ -102,6 +107,8 @@ fn a_mistake_names_the_line_the_key_and_what_was_meant() {
         ("xxxx = 1", "agent.toml:1: unknown key \"xxxx\"; a key is an option's long name"),
         ("[migrate]\nretries = 1", "agent.toml:2: unknown key \"retries\"; a key is an option's long name"),
         ("[serv]\n", "agent.toml:1: unknown table \"serv\"; did you mean \"serve\"?"),
+        ("aloud = true", "agent.toml:1: unknown key \"aloud\"; a key is an option's long name"),
+        ("[ask]\n", "agent.toml:1: unknown table \"ask\"; a table is named by a command"),
         ("[serve.man]\n", "agent.toml:1: unknown table \"man\"; a table is named by a command"),
         ("dry-run = true\ndry_run = true", "agent.toml:2: dry-run is set already in line 1"),
         ("\ndry_run = 'yes'", "agent.toml:2: dry-run must be true or false"),

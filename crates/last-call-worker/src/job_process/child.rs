@@ -186,7 +186,9 @@ impl Serving {
         let info = JobInfo::from(job.unwrap_or_default());
         let job = JobId::from(info.id());
         let given = Given { identity, url, token: Secret::from(token), worker_id, state: None };
-        self.runner.launch(&job, Arc::new(info), given, JobTrace::continued(&trace));
+        let info = Arc::new(info);
+        let trace = JobTrace::continued(&info, &trace);
+        self.runner.launch(&job, info, given, trace);
         self.job = Some(job);
     }
 

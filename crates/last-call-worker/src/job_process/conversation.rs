@@ -31,11 +31,13 @@ impl Processes {
         };
         let end = match given {
             Ok(process) => {
-                let conversation = Conversation { job, events: events.clone(), id: id.clone(), assigned };
+                let conversation =
+                    Conversation { job: job.clone(), events: events.clone(), id: id.clone(), assigned };
                 conversation.run(process, cancelled).await
             }
             Err(why) => End::Failed(why.into()),
         };
+        job.trace().end(&end);
         let _ = events.send(FromUser::Ended(id, end));
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::Stage;
 use crate::wire;
 
 /// The server's close is waited for this long: it is on the same network, or gone.
-const CLOSE_WITHIN: Duration = Duration::from_millis(50);
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(30);
 
 impl Link {
     /// Does everything the core asks for, writes what the socket takes, and shows the new state; says how

@@ -119,14 +119,17 @@ fn a_bad_level_names_the_good_ones() {
 
 #[test]
 fn tokens_are_not_traced() {
-    let page = logged("trace,tungstenite=trace", || {
+    let page = logged("trace,tungstenite=trace,ureq_proto=trace", || {
         trace!(target: "tungstenite::handshake::client", "Authorization: Bearer ey");
         trace!(target: "tungstenite::protocol::frame", "frame ey");
         debug!(target: "tungstenite::protocol", "closed");
         trace!(target: "tungstenite_like", "fine");
+        trace!(target: "ureq_proto::util", "41 75 74 68");
+        debug!(target: "ureq::run", "authorization: ey");
+        info!(target: "ureq::pool", "full");
     });
     let messages: Vec<_> = page.lines().into_iter().map(|line| line["message"].clone()).collect();
-    assert_eq!(messages, ["closed", "fine"]);
+    assert_eq!(messages, ["closed", "fine", "full"]);
 }
 
 /// A file that holds each write until it is let go.

@@ -1,6 +1,6 @@
 //! The way to the collector: one blocking POST at a time, on the thread that exports.
 //!
-//! Owns its time limit, its trust and the one warning that it fails. Refuses redirects, which would carry
+//! Owns its time limit, its trust, its credentials and the one warning of an outage. Refuses redirects, which would carry
 //! the collector's credentials elsewhere.
 
 use std::future::{Future, ready};
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::Uri;
+use hyper::header::HeaderMap;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -18,20 +19,27 @@ use super::push::Target;
 /// A collector's answer may be this long: it is empty, or says what was wrong.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Set by the first failure of the process: a collector that is away is not worth a line every few seconds.
-static SAID: AtomicBool = AtomicBool::new(false);
+/// Set at the exit.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Says nothing from now on: the last line of the log is the worker's own.
 pub(super) fn fall_silent() {
-    SAID.store(true, Ordering::Relaxed);
+    SILENT.store(true, Ordering::Relaxed);
 }
 
 /// An HTTP client for one kind of telemetry.
 #[derive(Debug)]
-pub(super) struct Client(Agent);
+pub(super) struct Client {
+    agent: Agent,
+    headers: HeaderMap,
+    /// What it carries, for people.
+    kind: &'static str,
+    /// The last request failed: a collector that is away is not worth a line every few seconds.
+    failing: AtomicBool,
+}
 
 impl Client {
-    pub(super) fn new(target: &Target) -> Self {
+    pub(super) fn new(target: &Target, kind: &'static str) -> Self {
         let mut config = Agent::config_builder()
             .timeout_global(Some(target.timeout))
             .http_status_as_error(false)
@@ -39,25 +47,31 @@ impl Client {
         if target.endpoint.scheme_str() == Some("https") {
             config = config.tls_config(tls());
         }
-        Self(config.build().into())
+        let (agent, headers) = (config.build().into(), target.headers.clone());
+        Self { agent, headers, kind, failing: AtomicBool::new(false) }
     }
 
-    /// Posts, and says once if that failed.
-    pub(super) fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
-        let collector = authority(request.uri());
+    /// Posts, and says so if that failed and the request before did not.
+    pub(super) fn post(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
+        let (collector, kind) = (authority(request.uri()), self.kind);
+        request.headers_mut().extend(self.headers.clone());
         let answer = self.exchange(request);
         let failed = match &answer {
-            Ok(answer) if answer.status().is_success() => return Ok(answer.clone()),
+            Ok(success) if success.status().is_success() => {
+                self.failing.store(false, Ordering::Relaxed);
+                return answer;
+            }
             Ok(answer) => format!("it answered {}", answer.status()),
             Err(error) => error.to_string(),
         };
-        if SAID.swap(true, Ordering::Relaxed) {
-            tracing::debug!(collector, error = failed, "telemetry was not exported");
+        if self.failing.swap(true, Ordering::Relaxed) || SILENT.load(Ordering::Relaxed) {
+            tracing::debug!(collector, kind, error = failed, "telemetry was not exported");
         } else {
             tracing::warn!(
                 collector,
+                kind,
                 error = failed,
-                "telemetry was not exported; trying on, and saying no more of it"
+                "telemetry was not exported; trying on, and saying no more until it is"
             );
         }
         answer
@@ -65,7 +79,7 @@ impl Client {
 
     fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, ureq::Error> {
         let (parts, body) = request.into_parts();
-        let (parts, mut body) = self.0.run(Request::from_parts(parts, body.as_ref()))?.into_parts();
+        let (parts, mut body) = self.agent.run(Request::from_parts(parts, body.as_ref()))?.into_parts();
         let body = body.with_config().limit(ANSWER_BYTES).read_to_vec()?;
         Ok(Response::from_parts(parts, body.into()))
     }

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::{End, JobId};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing_subscriber::layer::Identity;
 
 use crate::job::JobInfo;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
+
+/// As long as nothing takes.
+pub(crate) const FLUSH_WITHIN: Duration = Duration::ZERO;
 
 pub(crate) struct Complaints;
 
@@ -36,7 +40,7 @@ pub(crate) fn finish() {}
 pub(crate) struct JobSpans;
 
 impl JobSpans {
-    pub(crate) fn begin(&mut self, _: &JobId, _: &JobInfo, _: Option<Duration>) -> JobTrace {
+    pub(crate) fn begin(&mut self, _: &JobId, _: &Arc<JobInfo>, _: Option<Duration>) -> JobTrace {
         JobTrace
     }
 
@@ -56,9 +60,13 @@ impl JobTrace {
         String::new()
     }
 
-    pub(crate) fn continued(_: &str) -> Self {
+    pub(crate) fn continued(_: &Arc<JobInfo>, _: &str) -> Self {
         Self
     }
 
     pub(crate) fn exception(&self, _: &str, _: &str) {}
+
+    pub(crate) fn end(&self, _: &End) {}
+
+    pub(crate) fn killed(&self, _: &Handle) {}
 }

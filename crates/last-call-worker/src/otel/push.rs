@@ -42,7 +42,7 @@ impl Push {
         page: impl Fn() -> String + Send + 'static,
     ) -> io::Result<Self> {
         let (orders, ordered) = mpsc::channel();
-        let client = Client::new(target);
+        let client = Client::new(target, "metrics");
         let exporter = Exporter { target, client, resource: of(resource), started, page };
         std::thread::Builder::new().name("last-call-otel".into()).spawn(move || exporter.run(&ordered))?;
         Ok(Self(orders))
@@ -72,7 +72,7 @@ impl<P: Fn() -> String> Exporter<P> {
             if matches!(order, Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
-            // The client says once that it fails.
+            // The client says that it fails.
             let _ = self.client.post(self.request());
             if let Ok(over) = order {
                 let _ = over.send(());
@@ -95,7 +95,6 @@ impl<P: Fn() -> String> Exporter<P> {
         let mut request = Request::new(message.encode_to_vec().into());
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = self.target.endpoint.clone();
-        request.headers_mut().clone_from(&self.target.headers);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         request
     }

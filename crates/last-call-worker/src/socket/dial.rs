@@ -99,11 +99,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// When `path` fits no URL.
-    pub fn at(&self, path: &str) -> Result<Uri, DialError> {
+    pub fn at(&self, path: &str) -> Result<Uri, UrlError> {
         let mut url = self.0.clone();
-        let path = format!("{}{path}", url.path().trim_end_matches('/'));
-        url.set_path(&path);
-        url.as_str().parse().map_err(|_| DialError::Uri)
+        let whole = format!("{}{path}", url.path().trim_end_matches('/'));
+        url.set_path(&whole);
+        url.as_str().parse().map_err(|_| UrlError::Path { path: path.to_owned() })
     }
 }
 
@@ -159,7 +159,9 @@ impl Dialler {
     }
 
     async fn upgrade(&self, stream: Box<dyn Transport>, token: &str) -> Result<Socket, DialError> {
-        let mut request = self.endpoint.at(AGENT)?.into_client_request().map_err(DialError::Upgrade)?;
+        let uri = self.endpoint.at(AGENT).map_err(|_| DialError::Uri)?;
+        let failed = |error: tungstenite::Error| DialError::Upgrade(error.to_string());
+        let mut request = uri.into_client_request().map_err(failed)?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
             .map_err(|_| DialError::Token("not a header value".into()))?;
         bearer.set_sensitive(true);
@@ -173,7 +175,7 @@ impl Dialler {
             Err(tungstenite::Error::Http(response)) => {
                 Err(answered(response.status(), response.body().as_deref()))
             }
-            Err(error) => Err(DialError::Upgrade(error)),
+            Err(error) => Err(failed(error)),
         }
     }
 }

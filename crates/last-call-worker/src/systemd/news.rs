@@ -1,8 +1,9 @@
-//! What to tell a service manager, and when.
+//! What to tell systemd, and when.
 //!
 //! Owns the words and their order, as a pure function of what the worker shows and of the time. Refuses sockets.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::Phase;
@@ -16,7 +17,8 @@ const EXTENSION: Duration = Duration::from_secs(20);
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
 /// What the exit may take after the drain budget, on a machine that is busy.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
-/// The number of jobs can change a thousand times a second; people read this.
+/// From one look at the status to the next: the number of jobs can change a thousand times a second, and people read
+/// this.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// No watchdog is worth looking more often.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(10);
@@ -26,14 +28,14 @@ const STATUS_LENGTH: usize = 200;
 /// What was said so far, and so what would be new.
 #[derive(Clone, Debug)]
 pub(super) struct News {
-    server: String,
+    server: Arc<str>,
     watchdog: Option<Duration>,
     ready: bool,
     /// Since when the worker drains, once that was said.
     stopping: Option<Instant>,
     extended: Option<Instant>,
     alive: Option<Instant>,
-    status: String,
+    status: Arc<str>,
     status_at: Option<Instant>,
 }
 
@@ -41,13 +43,13 @@ impl News {
     /// `watchdog` is how often a sign of life is due.
     pub(super) fn new(server: String, watchdog: Option<Duration>) -> Self {
         Self {
-            server,
+            server: server.into(),
             watchdog,
             ready: false,
             stopping: None,
             extended: None,
             alive: None,
-            status: String::new(),
+            status: Arc::default(),
             status_at: None,
         }
     }
@@ -57,7 +59,8 @@ impl News {
         self.watchdog.map(|watchdog| (watchdog / 4).max(LOOK_AT_MOST_EVERY))
     }
 
-    /// The message for now, which counts as said; `None` if there is nothing new.
+    /// The message for now, which counts as said; `None` if there is nothing new. What is new with the status alone is
+    /// said a second later at most.
     pub(super) fn next(&mut self, shown: &Snapshot, now: Instant) -> Option<String> {
         let mut lines = Vec::new();
         let turned = self.turn(shown, now);
@@ -68,15 +71,18 @@ impl News {
         if self.look_every().is_some_and(|every| is_due(&mut self.alive, every, now)) {
             lines.push("WATCHDOG=1".to_owned());
         }
-        let status = self.status(shown);
-        if self.status != status && (turned.is_some() || is_due(&mut self.status_at, STATUS_EVERY, now)) {
-            lines.push(format!("STATUS={status}"));
-            (self.status, self.status_at) = (status, Some(now));
+        // A busy link asks at each of its turns: the text is made when it may be said, and not to be compared.
+        if is_due(&mut self.status_at, STATUS_EVERY, now) || turned.is_some() {
+            let status = self.status(shown);
+            if *self.status != *status {
+                lines.push(format!("STATUS={status}"));
+                (self.status, self.status_at) = (status.into(), Some(now));
+            }
         }
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
-    /// The two moments that the manager counts on, each once.
+    /// The two moments that systemd counts on, each once.
     fn turn(&mut self, shown: &Snapshot, now: Instant) -> Option<&'static str> {
         if self.stopping.is_some() {
             return None;

@@ -212,7 +212,7 @@ fn an_address_is_a_path_or_an_abstract_name() {
 }
 
 #[test]
-fn a_manager_that_does_not_read_holds_nobody_and_hears_later_what_it_missed() {
+fn a_systemd_that_does_not_read_holds_nobody_and_hears_later_what_it_missed() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");

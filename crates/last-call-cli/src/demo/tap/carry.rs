@@ -45,6 +45,11 @@ impl Witness {
         }
     }
 
+    /// Says what failed, also after the end.
+    fn trouble(&self, text: String) {
+        let _ = self.seen.send(Seen::now(self.worker, SeenWhat::Trouble { text }));
+    }
+
     fn gone(&self) {
         self.tell(SeenWhat::Gone);
         self.gone.store(true, Ordering::Relaxed);
@@ -88,13 +93,15 @@ where
 
 /// Lets the second direction end by itself, if the first did.
 async fn second(first: io::Result<()>, second: impl Future<Output = io::Result<()>>, witness: Arc<Witness>) {
-    witness.gone();
     let ended = match first {
-        Ok(()) => timeout(PATIENCE, second).await.unwrap_or(Ok(())),
+        Ok(()) => {
+            witness.gone();
+            timeout(PATIENCE, second).await.unwrap_or(Ok(()))
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        tracing::warn!(worker = witness.worker, %error, "a worker's connection broke");
+        witness.trouble(format!("its connection broke: {error}"));
     }
 }
 

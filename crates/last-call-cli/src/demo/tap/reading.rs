@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::frames::Message;
 use super::seen::SeenWhat;
 
-/// Characters of a name or an error that are kept.
+/// Characters of an id or an error that are kept.
 const BRIEF: usize = 200;
 
 /// What a worker's message says; `None` if nothing of interest. `available` is what it last said of that.
@@ -57,7 +57,8 @@ pub(super) fn of_worker(message: &Message, available: &mut bool) -> Option<SeenW
             }
         }
         Up::Register(registration) => Some(SeenWhat::Registering {
-            agent_name: brief(&registration.agent_name),
+            // Whole, since calls are dispatched to it.
+            agent_name: registration.agent_name,
             version: brief(&registration.version),
         }),
         Up::Ping(_) | Up::SimulateJob(_) | Up::MigrateJob(_) => None,
@@ -194,6 +195,16 @@ mod tests {
     fn nothing_secret_is_seen() {
         let (what, _) = of_server(&binary(assignment(None)), Some("wss://rooms"));
         assert!(!format!("{what:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_name_that_calls_are_dispatched_to_is_kept_whole() {
+        let (agent_name, version) = ("é".repeat(BRIEF + 1), "1".repeat(BRIEF + 1));
+        let registration =
+            livekit::RegisterWorkerRequest { agent_name: agent_name.clone(), version, ..Default::default() };
+        let message = livekit::WorkerMessage { message: Some(Up::Register(registration)) };
+        let seen = of_worker(&binary(message.encode_to_vec()), &mut true);
+        assert_eq!(seen, Some(SeenWhat::Registering { agent_name, version: "1".repeat(BRIEF) }));
     }
 
     #[test]

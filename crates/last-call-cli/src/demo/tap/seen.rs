@@ -2,9 +2,9 @@
 //!
 //! Owns the vocabulary. Refuses metadata, tokens and participants' names: it may be shown to anyone.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use last_call_server::Reply;
+
+use crate::demo::now_us;
 
 /// One thing that a tap saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +19,7 @@ pub(crate) struct Seen {
 impl Seen {
     /// This, now.
     pub(super) fn now(worker: usize, what: SeenWhat) -> Self {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { at_us: u64::try_from(at.as_micros()).unwrap_or(u64::MAX), worker, what }
+        Self { at_us: now_us(), worker, what }
     }
 }
 
@@ -49,6 +48,8 @@ pub(crate) enum SeenWhat {
     Terminated { job: String },
     /// A message that says nothing to the tap passed; it may be of a newer protocol, or garbage.
     Unread { from_worker: bool, bytes: usize },
+    /// Something failed between the worker and the server, in words for a person. It may come after `Gone`.
+    Trouble { text: String },
     /// The worker's socket is closed, whoever ended it.
     Gone,
 }

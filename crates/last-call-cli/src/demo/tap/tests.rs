@@ -186,14 +186,83 @@ async fn a_refusal_passes_back() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_a_tap_is_told_where_the_server_is() {
+async fn a_socket_that_is_not_for_a_tap_is_told_where_the_server_is() {
     let (url, _server) = embedded();
     let (tap, _seeing) = tap(&url, false);
-    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
-    for (path, headers) in [("/rtc?access_token=hunter2", upgrade), ("/agent", ""), ("/", "")] {
-        let answer = get(&tap, path, headers).await;
-        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
-        assert!(answer.contains(url.trim_start_matches("ws://")) && !answer.contains("hunter2"), "{answer}");
+    let authority = url.trim_start_matches("ws://");
+    for head in [
+        "GET /rtc?access_token=hunter2 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n",
+        "CONNECT hunter2.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let answer = answered(&tap, head.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{head}: {answer}");
+        assert!(answer.contains("the tap of `last-call demo`") && answer.contains(authority), "{answer}");
+        assert!(!answer.contains("hunter2"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_agents_calls_of_the_api_pass() {
+    let (url, _server) = embedded();
+    let (tap, mut seeing) = tap(&url, false);
+    let (through, past) = (Api::new(dialler(&tap.url()), keys()), Api::new(dialler(&url), keys()));
+    through.create_dispatch("lobby", AGENT_NAME, "about it").await.expect("dispatched");
+    past.delete_room("lobby").await.expect("it is there");
+    let error = through.delete_room("lobby").await.expect_err("it is gone").to_string();
+    assert!(error.contains("HTTP 404") && !error.contains("the tap"), "{error}");
+    drop(tap);
+    assert_eq!(within(seeing.recv()).await, None, "no worker was connected, and nothing was wrong");
+}
+
+#[tokio::test]
+async fn a_request_passes_but_for_what_is_between_neighbours() {
+    let body = "x".repeat(BODY_LIMIT);
+    let head = format!(
+        "POST /twirp/livekit.A/B?c=%2F HTTP/1.1\r\nHost: tap.example\r\nAuthorization: Bearer hunter2\r\n\
+         X-Own: kept\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\n\
+         Upgrade: h2c\r\nProxy-Authorization: p\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len(),
+    );
+    let answer = "HTTP/1.1 418 I'm a teapot\r\nX-Said: so\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3\r\ntea\r\n0\r\n\r\n";
+    let (_tap, _seeing, mut worker, mut server, asked) = raw(&head, "").await;
+    assert!(asked.starts_with("POST /livekit/twirp/livekit.A/B?region=x&c=%2F HTTP/1.1\r\n"), "{asked}");
+    let asked = asked.to_ascii_lowercase();
+    let length = format!("content-length: {}\r\n", body.len());
+    for line in
+        ["authorization: bearer hunter2", "x-own: kept", "host: 127.0.0.1:", "connection: close", &length]
+    {
+        assert!(asked.contains(line), "{line}: {asked}");
+    }
+    for line in ["tap.example", "x-hop", "keep-alive", "\r\nte:", "upgrade", "proxy-"] {
+        assert!(!asked.contains(line), "{line}: {asked}");
+    }
+    let mut came = vec![0; body.len()];
+    within(server.read_exact(&mut came)).await.expect("the body");
+    assert!(came == body.as_bytes(), "another body came");
+    server.write_all(answer.as_bytes()).await.expect("answered");
+    let mut said = String::new();
+    within(worker.read_to_string(&mut said)).await.expect("answered");
+    assert!(said.starts_with("HTTP/1.1 418") && said.ends_with("\r\n\r\ntea"), "{said}");
+    let said = said.to_ascii_lowercase();
+    assert!(said.contains("x-said: so") && said.contains("connection: close"), "{said}");
+    assert!(!said.contains("x-hop") && !said.contains("chunked"), "{said}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_or_none_is_refused_here() {
+    let stub = Stub::auto().expect("a stub");
+    let (tap, _seeing) = tap(&stub.url(), false);
+    stub.close_port().expect("closed");
+    let chunk = "x".repeat(BODY_LIMIT);
+    for (framing, body, status) in [
+        (format!("Content-Length: {}", BODY_LIMIT + 1), format!("{chunk}x"), "413"),
+        ("Transfer-Encoding: chunked".into(), format!("10000\r\n{chunk}\r\n1\r\nx\r\n0\r\n\r\n"), "413"),
+        ("Transfer-Encoding: chunked".into(), "no chunk\r\n".into(), "400"),
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n{body}");
+        let answer = answered(&tap, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{framing}: {answer}");
     }
 }
 
@@ -210,6 +279,8 @@ async fn a_server_that_is_not_there_is_told() {
         }
         other => panic!("{other:?}"),
     }
+    let SeenWhat::Trouble { text } = next(&mut seeing).await else { panic!("no trouble") };
+    assert!(text.contains(&stub.address().to_string()) && text.contains("no answer"), "{text}");
     drop(tap);
     assert_eq!(within(seeing.recv()).await, None, "nothing was connected");
 }
@@ -223,7 +294,12 @@ async fn a_server_that_vanishes_takes_the_workers_socket_with_it() {
     drop(stub);
     while within(worker.0.next()).await.is_some_and(|frame| frame.is_ok()) {}
     registered(&mut seeing).await;
-    assert_eq!(next(&mut seeing).await, SeenWhat::Gone);
+    // Whether it says goodbye is up to its system.
+    let mut last = next(&mut seeing).await;
+    if matches!(last, SeenWhat::Trouble { .. }) {
+        last = next(&mut seeing).await;
+    }
+    assert_eq!(last, SeenWhat::Gone);
 }
 
 #[tokio::test]
@@ -261,10 +337,9 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-async fn get(tap: &Tap, target: &str, headers: &str) -> String {
+async fn answered(tap: &Tap, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(tap.address()).await.expect("connected");
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream.write_all(request).await.expect("sent");
     let mut answer = String::new();
     within(stream.read_to_string(&mut answer)).await.expect("answered");
     answer
@@ -352,8 +427,15 @@ async fn garbage_behind_the_upgrade_ends_the_connection() {
         let mut rest = BytesMut::new();
         assert!(within(worker.read_buf(&mut rest)).await.is_ok_and(|read| read == 0) || rest.is_empty());
         assert_eq!(next(&mut seeing).await, SeenWhat::Connected);
-        assert_eq!(next(&mut seeing).await, SeenWhat::Gone);
+        broken(&mut seeing).await;
     }
+}
+
+/// Sees that a connection broke, and that it is gone.
+async fn broken(seeing: &mut Seeing) {
+    let SeenWhat::Trouble { text } = next(seeing).await else { panic!("no trouble") };
+    assert!(text.starts_with("its connection broke: "), "{text}");
+    assert_eq!(next(seeing).await, SeenWhat::Gone);
 }
 
 #[tokio::test(start_paused = true)]
@@ -368,7 +450,7 @@ async fn a_side_that_does_not_read_is_cut_after_10_s() {
     carrying.await.expect("no panic");
     assert_eq!(begun.elapsed().as_secs(), 10);
     assert_eq!(next(&mut seeing).await, SeenWhat::Connected);
-    assert_eq!(next(&mut seeing).await, SeenWhat::Gone);
+    broken(&mut seeing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

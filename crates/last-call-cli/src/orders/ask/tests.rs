@@ -96,7 +96,7 @@ fn nothing_that_a_worker_says_reaches_the_terminal_as_it_is() {
         let bytes = if *whole { body.clone() } else { http(&format!("{} .", code % 1000), body) };
         if let Ok((code, body)) = runtime.block_on(answer_of(bytes)) {
             let text = Answer { pid: None, code, body }.text();
-            assert!(!text.contains(char::is_control) && text.chars().count() <= SHOWN + 1, "{text:?}");
+            assert!(!text.contains(char::is_control) && text.chars().count() <= shown::LINE + 1, "{text:?}");
         }
     });
 }
@@ -122,12 +122,6 @@ fn an_answer_is_taken_for_what_it_means_to_the_order() {
         };
         assert_eq!(said, expected, "{verb:?} {code}");
     }
-}
-
-#[test]
-fn a_long_text_is_cut() {
-    assert_eq!(shown(&"é".repeat(SHOWN)), "é".repeat(SHOWN));
-    assert_eq!(shown(&"é".repeat(SHOWN + 1)), "é".repeat(SHOWN) + "…");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn offer(pick: u8, (job, dispatch, room): (String, String, String), worker: &str
             Some(What::Assigned { job, dispatch, room, worker: worker(), identity: String::new() })
         }
         Reply::Declined if pick % 15 == 10 => None,
-        Reply::Declined if pick % 2 == 0 => Some(What::Unserved { job, dispatch, room }),
+        Reply::Declined if pick.is_multiple_of(2) => Some(What::Unserved { job, dispatch, room }),
         Reply::Declined => Some(What::Unanswered { job, dispatch, room }),
         Reply::Terminated => None,
     };
