@@ -1,7 +1,7 @@
 //! Owns the use of LiveKit's official Python packages: a second opinion on dispatches, and participants with microphones. Refuses the
 //! system's interpreter: the versions are those of `testkit/python/requirements.txt`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -45,6 +45,11 @@ impl Python {
             );
         }
         Ok(Self { interpreter })
+    }
+
+    /// Its path.
+    pub fn interpreter(&self) -> &Path {
+        &self.interpreter
     }
 
     /// A program of the interpreter with this source.

@@ -14,6 +14,10 @@ use crate::{musl, setup, step, workspace};
 /// tests run; the other tests show that it does nothing unless told to.
 const EVERYTHING: [&str; 3] = ["--workspace", "--features", "last-call-examples/otel"];
 
+/// The tests of a worker from outside run a second time, with each job in a process of its own.
+const BLACKBOX: [&str; 2] = ["--test", "blackbox"];
+const RUNNER: &str = "LAST_CALL_TEST_RUNNER";
+
 /// Sets up, builds, and runs the tests whose names contain one of `filters` (all where there is none).
 ///
 /// # Errors
@@ -22,23 +26,27 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let ready = setup::run(false)?;
     step::run("build", step::cargo("test").args(EVERYTHING).arg("--no-run"))?;
     let binary = static_binary()?;
-    let mut tests = step::cargo("test");
-    tests.args(EVERYTHING).args(["--no-fail-fast", "--"]).args(filters);
     // A developer who names a server or an interpreter means it.
-    for (name, path) in [
-        ("LAST_CALL_LIVEKIT_SERVER", ready.server),
-        ("LAST_CALL_PYTHON", ready.python),
-        ("LAST_CALL_NODE_MODULES", ready.node),
-    ] {
-        if env::var_os(name).is_none() {
-            tests.env(name, path);
-        }
-    }
-    tests.envs(binary.map(|path| (musl::VARIABLE, path)));
+    let mut variables = vec![
+        ("LAST_CALL_LIVEKIT_SERVER", ready.server.into_os_string()),
+        ("LAST_CALL_PYTHON", ready.python.into_os_string()),
+        ("LAST_CALL_NODE_MODULES", ready.node.into_os_string()),
+    ];
+    variables.retain(|(name, _)| env::var_os(name).is_none());
+    variables.extend(binary.map(|path| (musl::VARIABLE, path.into_os_string())));
     if env::var_os("CI").is_some() {
-        tests.env("LAST_CALL_NO_SKIP", "1");
+        variables.push(("LAST_CALL_NO_SKIP", "1".into()));
     }
-    step::run("test", &mut tests).context("some tests failed; run one alone with `cargo xtask test <name>`")
+    let tests = |which: &[&str]| {
+        let mut tests = step::cargo("test");
+        tests.args(EVERYTHING).args(which).args(["--no-fail-fast", "--"]).args(filters);
+        tests.envs(variables.iter().cloned());
+        tests
+    };
+    let as_tasks = step::run("test", &mut tests(&[]));
+    let as_processes = step::run("test, jobs as processes", tests(&BLACKBOX).env(RUNNER, "process"));
+    let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
+    as_tasks.and(as_processes).context(advice)
 }
 
 /// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.

@@ -5,6 +5,7 @@
 
 mod demo;
 mod exchange;
+mod exec;
 mod failure;
 mod orders;
 mod server;
@@ -26,6 +27,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(Box<exec::RunOptions>),
     Demo(Box<demo::Options>),
     Server(Box<server::Options>),
     /// The worker of the demo
@@ -46,8 +48,12 @@ name and a table the command's:
 completion script and the manual.";
 
 fn main() -> ExitCode {
+    if exec::launch_asked_for() {
+        return exec::launch();
+    }
     let arguments = last_call_worker::parse::<Arguments>();
     let done = match arguments.command {
+        Command::Run(options) => exec::run(*options),
         Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),
         Command::DemoAgent(cli) => return last_call_worker::run_with(cli, demo::demo_worker()),

@@ -25,6 +25,7 @@ mod job;
 mod message;
 mod outbox;
 pub mod policy;
+mod pool;
 mod timer;
 mod worker;
 
@@ -35,6 +36,7 @@ pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;
 pub use policy::Policy;
+pub use pool::{Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
 pub use timer::Timer;
 pub use worker::{
     Decision, Declined, End, Event, Input, Limits, Link, Loss, Outcome, Output, Phase, StopReason, Worker,

@@ -5,13 +5,14 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use last_call_proto::policy::DrainBudget;
 use last_call_proto::{Limits, Load, Policy};
 
 use crate::error::StartError;
 use crate::log::{Format, Logs};
-use crate::options::{Http, LogOptions, Options, ServerOptions, StopOptions};
+use crate::options::{Http, LogOptions, Options, Runner, ServerOptions, StopOptions};
 use crate::secret::Secret;
 use crate::socket::Endpoint;
 use crate::token::Keys;
@@ -32,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
     pub(crate) user_threads: Option<u16>,
+    pub(crate) runner: Runner,
+    pub(crate) idle_processes: usize,
+    pub(crate) initialize_within: Duration,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin_socket: Option<PathBuf>,
     pub(crate) admin_token: Option<Secret>,
@@ -66,12 +70,20 @@ impl Config {
             },
             policy: Policy { answer_within: options.answer_within, ..policy(&options.stop) },
             user_threads: options.user_threads,
+            runner: options.runner,
+            idle_processes: options.idle_processes.map_or_else(usual_idle_processes, usize::from),
+            initialize_within: options.initialize_timeout,
             http: options.http.unwrap_or(Http(Some(address))).0,
             admin_socket: options.admin_socket.clone(),
             admin_token: non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),
             admin_host: non_empty("LAST_CALL_ADMIN_HOST"),
         })
     }
+}
+
+/// As many as can start at once, and no more than four: each costs memory for nothing.
+fn usual_idle_processes() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 
 /// The server's URL, checked.

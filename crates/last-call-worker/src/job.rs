@@ -50,6 +50,7 @@ struct Inner {
     fields: Mutex<BTreeMap<String, String>>,
     events: mpsc::UnboundedSender<FromUser>,
     requested: Mutex<Option<String>>,
+    failed_with: Mutex<&'static str>,
 }
 
 /// What came with the assignment.
@@ -79,6 +80,7 @@ impl JobContext {
             fields: Mutex::default(),
             events,
             requested: Mutex::default(),
+            failed_with: Mutex::default(),
         }))
     }
 
@@ -248,6 +250,17 @@ impl JobContext {
 
     pub(crate) fn take_callbacks(&self) -> Vec<Callback> {
         std::mem::take(&mut *self.lock(&self.0.callbacks))
+    }
+
+    /// User code failed, with this type of error.
+    pub(crate) fn failed(&self, kind: &'static str, text: &str) {
+        self.trace().exception(kind, text);
+        *self.lock(&self.0.failed_with) = kind;
+    }
+
+    /// The type of the error that user code failed with; empty if it did not.
+    pub(crate) fn failed_with(&self) -> &'static str {
+        *self.lock(&self.0.failed_with)
     }
 
     /// The words that the job gave when it asked to stop.

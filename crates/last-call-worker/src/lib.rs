@@ -8,6 +8,7 @@
 //! | main, or `last-call-link` in [`Worker::serve`] | signals, the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
 //! | `last-call-log` | writes log lines | never |
+//! | `last-call-processes`, `last-call-supervisor` | watch and start jobs' processes; only with `--runner process` | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 //!
 //! With the feature `otel` each job is a span, and spans and metrics are pushed over OTLP/HTTP where the
@@ -20,7 +21,9 @@ mod config;
 mod error;
 pub mod exit;
 mod http;
+mod init;
 mod job;
+mod job_process;
 mod link;
 mod load;
 mod log;
@@ -33,6 +36,7 @@ mod otel;
 #[cfg(not(feature = "otel"))]
 #[path = "otel/off.rs"]
 mod otel;
+pub mod process;
 mod program;
 mod run;
 mod runner;
@@ -58,5 +62,5 @@ pub use log::Logs;
 pub use offer::{Acceptance, JobRequest, Reply};
 pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
-pub use run::{run, run_with};
+pub use run::{run, run_start, run_with};
 pub use socket::{Dialler, Endpoint, Transport};

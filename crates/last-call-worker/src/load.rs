@@ -152,6 +152,12 @@ fn fraction(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| (part / whole).clamp(0.0, 1.0))
 }
 
+/// Processes that the kernel has killed in this process's cgroup because memory was used up; `None` where it does not
+/// count them.
+pub(crate) fn oom_kills() -> Option<u64> {
+    Places::of_this_process().oom_kills()
+}
+
 /// The fraction of memory in use: of the tightest cgroup limit, else of the host; 0 where unknown.
 fn memory_load(places: &Places) -> f64 {
     let host = host::memory();

@@ -4,7 +4,7 @@
 //! costs lines, which are counted, and never holds a drain. Refuses the lines of `tungstenite` and `ureq`
 //! that spell out tokens.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -94,6 +94,25 @@ pub struct Logs(pub(crate) ());
 impl Drop for Logs {
     fn drop(&mut self) {
         flush(FLUSH_WITHIN);
+    }
+}
+
+/// Whether lines are text for people.
+pub(crate) fn is_pretty() -> bool {
+    QUEUE.get().is_some_and(|queue| queue.format() == Format::Pretty)
+}
+
+/// A line that a job's process has formatted already. Where the program's own subscriber logs, it goes to stdout
+/// beside that.
+pub(crate) fn pass_on(line: &str) {
+    if QUEUE.get().is_none()
+        && let Ok(queue) = LineQueue::start(io::stdout(), Format::Json)
+    {
+        let _ = QUEUE.set(queue);
+    }
+    if let Some(queue) = QUEUE.get() {
+        // One write is one line.
+        let _ = (&**queue).write(format!("{line}\n").as_bytes());
     }
 }
 

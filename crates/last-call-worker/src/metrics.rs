@@ -43,10 +43,8 @@ pub(crate) struct Metrics {
     registry: Registry,
     from_snapshot: FromSnapshot,
     /// How long a job process took from spawn to ready, in seconds.
-    #[cfg_attr(not(test), expect(dead_code, reason = "jobs as tasks start no process"))]
     pub(crate) initialize_seconds: Histogram,
     /// Processes that the worker has started and that still live.
-    #[cfg_attr(not(test), expect(dead_code, reason = "jobs as tasks start no process"))]
     pub(crate) child_processes: Gauge,
     /// Offers received.
     pub(crate) offers: Counter,

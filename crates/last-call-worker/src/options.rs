@@ -93,6 +93,21 @@ pub struct Options {
     /// Threads of the runtime that user code runs on [default: one a core]
     #[arg(long, env = "LAST_CALL_USER_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Jobs")]
     pub(crate) user_threads: Option<u16>,
+    /// Where jobs run: as tasks of the worker, or each in a process of its own, which is this program run again
+    #[arg(
+        long,
+        env = "LAST_CALL_RUNNER",
+        value_name = "RUNNER",
+        default_value = "tasks",
+        help_heading = "Jobs"
+    )]
+    pub(crate) runner: Runner,
+    /// With --runner process: processes kept warm for jobs to come [default: one a core, at most 4]
+    #[arg(long, env = "LAST_CALL_IDLE_PROCESSES", value_name = "N", value_parser = clap::value_parser!(u16).range(..=1000), help_heading = "Jobs")]
+    pub(crate) idle_processes: Option<u16>,
+    /// With --runner process: how long a process may take from its start to the end of prewarming
+    #[arg(long, env = "LAST_CALL_INITIALIZE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Jobs")]
+    pub(crate) initialize_timeout: Duration,
 
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8081, in dev
     /// 127.0.0.1:0]
@@ -177,6 +192,13 @@ pub(crate) struct ConnectOptions {
     /// The agent's identity in the room [default: agent- and a random number]
     #[arg(long, value_name = "IDENTITY")]
     pub(crate) identity: Option<String>,
+}
+
+/// Where jobs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Runner {
+    Tasks,
+    Process,
 }
 
 /// A load threshold, or none.

@@ -86,8 +86,8 @@ impl Worker {
         }
     }
 
-    /// What runs for each job, as a task of its own. Its error, or its panic, fails the job and touches no
-    /// other. Required.
+    /// What runs for each job, as a task of its own, or with `--runner process` in a process of its own. Its
+    /// error, or its panic, fails the job and touches no other. Required.
     ///
     /// State that the closure captured is one per process.
     pub fn entrypoint<F, Fut, E>(mut self, entrypoint: F) -> Self
@@ -119,8 +119,8 @@ impl Worker {
         self
     }
 
-    /// What runs once before the worker registers; jobs find its result by
-    /// [`JobContext::state`]. An error ends the start.
+    /// What runs once before the worker registers, or with `--runner process` once in each process before it
+    /// gets a job; jobs find its result by [`JobContext::state`]. An error ends the start, or that process.
     pub fn prewarm<F, Fut, S, E>(mut self, prewarm: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use crate::config::{self, Config, Mode};
 use crate::error::StartError;
 use crate::exit::Exit;
+use crate::job_process;
 use crate::link::{self, Report, Solo};
-use crate::options::{Cli, Command, ConnectOptions, Options, Program};
+use crate::options::{Cli, Command, ConnectOptions, Options, Program, Runner};
 use crate::program::Worker;
 use crate::signal::Signals;
 use crate::start::{self, Controls, Finished, Started};
@@ -43,6 +44,9 @@ const _: () = {
 /// runtime of its own and may block, spin or panic there without touching the drain. Before `run` begins
 /// SIGTERM ends the process, which is harmless: nothing is registered yet.
 ///
+/// With `--runner process` each job's process runs `main` up to here again, and as process 1 this stays as an init whose
+/// child does: build the worker before, and nothing else. In a job's process `run` does not return.
+///
 /// For flags of your own see [`run_with`]; for a worker inside a program that has a runtime,
 /// [`Worker::serve`].
 #[must_use]
@@ -57,13 +61,34 @@ pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
     guarded(worker, |cli| cli, cli)
 }
 
+/// As [`run_with`], for a program that has only `start`, under a name of its own, has parsed its options, and starts
+/// a process for each job itself.
+#[must_use]
+pub fn run_start(options: Options, worker: Worker) -> ExitCode {
+    if options.runner == Runner::Process {
+        let error =
+            StartError::Usage("--runner process: each job has a process of its own here anyway".to_owned());
+        say(&error);
+        return Exit::from(&error).into();
+    }
+    guarded(worker, |options| Cli { command: Command::Start(Box::new(options)) }, options)
+}
+
 fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode {
+    crate::process::restore_name();
+    if let Some(control) = job_process::recognise() {
+        return serve_a_job(control, &cli(given).command, worker);
+    }
+    if let Some(ended) = crate::init::serve() {
+        return ended;
+    }
     let (control, orders) = mpsc::unbounded_channel();
     // Before anything else that takes time: from here on no signal is lost.
     let signals = Signals::catch();
+    let threads = job_process::other_threads();
     let cli = cli(given);
     let signals = signals.map_err(|error| StartError::System { what: "signal handlers", error });
-    let controls = signals.map(|signals| Controls { control, orders, signals: Some(signals) });
+    let controls = signals.map(|signals| Controls { control, orders, signals: Some(signals), threads });
     match controls.and_then(|controls| program(cli.command, worker, controls)) {
         Ok(exit) => exit,
         Err(error) => {
@@ -85,12 +110,41 @@ fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit,
     }
 }
 
+/// This process is one job's: it is told what to do, and its end is no worker's.
+fn serve_a_job(control: job_process::Control, command: &Command, worker: Worker) -> ExitCode {
+    match prepare_for_a_job(&control, command) {
+        Ok(user) => job_process::run_child(control, worker, user.handle()),
+        Err(error) => {
+            say(&error);
+            Exit::from(&error).into()
+        }
+    }
+}
+
+fn prepare_for_a_job(control: &job_process::Control, command: &Command) -> Result<Runtime, StartError> {
+    let (options, mode) = match command {
+        Command::Start(options) => (options, Mode::Production),
+        Command::Dev(options) => (options, Mode::Development),
+        Command::Connect(_) => return Err(StartError::Usage("connect runs its job as a task".to_owned())),
+    };
+    let ignored = crate::signal::leave_to_the_worker();
+    ignored.map_err(|error| StartError::System { what: "signal handlers", error })?;
+    // What is wrong with its variables the worker has said.
+    let _ = crate::otel::start();
+    config::logging(&options.log, mode, control.pretty)?;
+    log_panics();
+    user_runtime(options.user_threads)
+}
+
 fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
     let telemetry = crate::otel::start();
     config::logging(&options.log, mode, io::stdout().is_terminal())?;
     telemetry.log();
     log_panics();
     let config = Config::new(options, mode, &worker.program.agent_name)?;
+    if config.runner == Runner::Process {
+        job_process::warn_of_what_is_repeated(controls.threads);
+    }
     let user = user_runtime(config.user_threads)?;
     let started = start::serve(worker, config, user.handle(), controls)?;
     finish(started, user, |report| Exit::from(&report.outcome))
@@ -124,6 +178,8 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
 /// Drives the worker to its end, says how it went, and leaves whatever still runs behind.
 fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<Exit, StartError> {
     let finished = started.run();
+    // What ends a job's process may not have its turn any more.
+    crate::process::kill_all();
     // First, for the spans of killed jobs end on threads of the user's runtime.
     crate::otel::finish();
     user.shutdown_background();

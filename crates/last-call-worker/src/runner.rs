@@ -1,4 +1,5 @@
-//! Runs user code as tasks on the user's runtime: request handlers, entrypoints, callbacks.
+//! Runs user code as tasks on the user's runtime: request handlers, entrypoints, callbacks. Where jobs are processes,
+//! what runs for one here is the future that watches its process.
 //!
 //! Owns the isolation of one job from another and the way back to the core. Refuses to decide when a job
 //! must stop.
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
+use crate::job_process::Processes;
 use crate::offer::{JobRequest, Reply};
 use crate::otel::JobTrace;
 use crate::program::Program;
@@ -54,6 +56,8 @@ impl FromUser {
 pub(crate) struct TaskRunner {
     user: Handle,
     program: Arc<Program>,
+    /// Where entrypoints run elsewhere.
+    processes: Option<Processes>,
     events: mpsc::UnboundedSender<FromUser>,
     state: Prewarmed,
     load_asked: Arc<AtomicBool>,
@@ -90,6 +94,7 @@ impl TaskRunner {
     pub(crate) fn new(
         user: Handle,
         program: Arc<Program>,
+        processes: Option<Processes>,
         events: mpsc::UnboundedSender<FromUser>,
         prewarmed: oneshot::Receiver<Option<State>>,
     ) -> Self {
@@ -97,6 +102,7 @@ impl TaskRunner {
         Self {
             user,
             program,
+            processes,
             events,
             state,
             load_asked: Arc::default(),
@@ -158,15 +164,36 @@ impl TaskRunner {
         let (cancel, cancelled) = oneshot::channel();
         let context = JobContext::new(info, given, trace, seen, self.events.clone());
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
-        let assigned = Instant::now();
-        let job_context = context.clone();
-        let whole = async move {
-            let _ = events.send(FromUser::Started(assigned.elapsed()));
-            // Here and not on the link: it starts the job's span, which may be code of the program's.
-            job_context.enter(run_job(program, job_context.clone(), cancelled, events, id)).await;
+        let task = if let Some(processes) = self.processes.clone() {
+            let runtime = processes.runtime.clone();
+            let job_context = context.clone();
+            runtime.spawn(async move {
+                let whole = processes.run(job_context.clone(), cancelled, events, id);
+                job_context.enter(whole).await;
+            })
+        } else {
+            let assigned = Instant::now();
+            let job_context = context.clone();
+            self.user.spawn(async move {
+                let _ = events.send(FromUser::Started(assigned.elapsed()));
+                // Here and not on the link: it starts the job's span, which may be code of the program's.
+                job_context.enter(run_job(program, job_context.clone(), cancelled, events, id)).await;
+            })
         };
-        let task = self.user.spawn(whole).abort_handle();
+        let task = task.abort_handle();
         self.running.insert(job.clone(), Running { phase, cancel: Some(cancel), task, context });
+    }
+
+    /// The worker drains.
+    pub(crate) fn drain(&self) {
+        if let Some(processes) = &self.processes {
+            processes.drain();
+        }
+    }
+
+    /// A job that was launched and not released yet.
+    pub(crate) fn job(&self, job: &JobId) -> Option<&JobContext> {
+        self.running.get(job).map(|running| &running.context)
     }
 
     pub(crate) fn notify(&self, job: &JobId, draining: Draining) {
@@ -274,7 +301,7 @@ fn panicked(job: &JobContext, panic: &(dyn Any + Send)) -> End {
 }
 
 fn failed(job: &JobContext, kind: &'static str, text: &str) -> End {
-    job.trace().exception(kind, text);
+    job.failed(kind, text);
     End::Failed(text.into())
 }
 

@@ -64,6 +64,17 @@ impl Signals {
     }
 }
 
+/// In a job's process: signals that reach it beside the worker, as where a supervisor signals every process, do
+/// nothing. By handlers, since what is ignored would be ignored in what the job starts, too.
+pub(crate) fn leave_to_the_worker() -> io::Result<()> {
+    let nothing = Arc::new(AtomicBool::new(false));
+    for signal in SIGNALS {
+        flag::register(signal, nothing.clone())?;
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
 /// The process's signals, as a link takes them.
 pub(crate) struct ToLink {
     raised: [Arc<AtomicBool>; SIGNALS.len()],

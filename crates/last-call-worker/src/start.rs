@@ -21,10 +21,12 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
 use crate::job::State;
+use crate::job_process::{self, Processes, Supervisor};
 use crate::link::{Connection, Control, Dial, Keep, Link, Report, Solo, Source, Watched};
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
+use crate::options::Runner;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
 use crate::signal::{Signals, ToLink};
@@ -53,6 +55,8 @@ pub(crate) struct Controls {
     pub(crate) orders: mpsc::UnboundedReceiver<Control>,
     /// Where the process is the worker's: its signals.
     pub(crate) signals: Option<Signals>,
+    /// Threads that were there before any of the worker's.
+    pub(crate) threads: usize,
 }
 
 /// Refuses what could not keep its promises.
@@ -72,6 +76,7 @@ pub(crate) struct Started {
     runtime: Runtime,
     link: Link,
     operations: Option<std_mpsc::Receiver<()>>,
+    supervisor: Option<Supervisor>,
     prewarm_failed: oneshot::Receiver<String>,
 }
 
@@ -79,6 +84,9 @@ impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
         let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
+        if let Some(supervisor) = self.supervisor {
+            supervisor.stop();
+        }
         if let Some(operations) = self.operations {
             // Nothing is ever sent: it disconnects when the operations thread is done.
             let _ = operations.recv_timeout(OPERATIONS_WITHIN);
@@ -109,7 +117,7 @@ pub(crate) fn serve(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, signals } = controls;
+    let Controls { control, orders, signals, threads: _ } = controls;
     let program = Arc::new(worker.program);
     let load = LoadSampler::new();
     let current = (!program.has_load()).then(|| load.current());
@@ -140,6 +148,11 @@ pub(crate) fn serve(
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
+    let (idle, within) = (config.idle_processes, config.initialize_within);
+    let in_processes = config.runner == Runner::Process;
+    let pool = in_processes.then(|| job_process::start(idle, within, metrics.clone(), control.clone()));
+    let pool = pool.transpose()?;
+    let processes = pool.as_ref().map(|pool| pool.processes.clone());
     let (warm, warmed) = oneshot::channel();
     // Whose signals are not the worker's is no service of its own either.
     let systemd = signals.is_some().then(|| Systemd::from_env(server.clone())).flatten();
@@ -159,9 +172,13 @@ pub(crate) fn serve(
         snapshot,
         beat,
     };
-    let link = make_link(parts, program, user.clone(), warmed);
-    let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: Some(operations), prewarm_failed })
+    let link = make_link(parts, program, processes, user.clone(), warmed);
+    let (supervisor, prewarm_failed) = match pool {
+        // Each process prewarms, and the first that has decides.
+        Some(pool) => (Some(pool.supervisor), pool.failed),
+        None => (None, prewarm(worker.prewarm, user, warm, control)),
+    };
+    Ok(Started { runtime, link, operations: Some(operations), supervisor, prewarm_failed })
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.
@@ -183,7 +200,7 @@ pub(crate) fn connect(
     controls: Controls,
 ) -> Result<Started, StartError> {
     check(&worker)?;
-    let Controls { control, orders, signals } = controls;
+    let Controls { control, orders, signals, threads: _ } = controls;
     let (runtime, signals) = take(signals)?;
     let (warm, warmed) = oneshot::channel();
     let parts = Parts {
@@ -201,9 +218,9 @@ pub(crate) fn connect(
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
     };
-    let link = make_link(parts, Arc::new(worker.program), user.clone(), warmed);
+    let link = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: None, prewarm_failed })
+    Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
 }
 
 /// What a link is made of before prewarming is done.
@@ -224,7 +241,7 @@ struct Parts {
 }
 
 /// Prewarms, and lets the link begin; why not, if it fails.
-fn prewarm(
+pub(crate) fn prewarm(
     prewarm: Option<crate::program::Prewarm>,
     user: &Handle,
     warm: oneshot::Sender<Option<State>>,
@@ -267,6 +284,7 @@ fn take(signals: Option<Signals>) -> Result<(Runtime, Option<ToLink>), StartErro
 fn make_link(
     parts: Parts,
     program: Arc<Program>,
+    processes: Option<Processes>,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
 ) -> Link {
@@ -276,7 +294,7 @@ fn make_link(
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
-        runner: TaskRunner::new(user, program, to_link, warmed),
+        runner: TaskRunner::new(user, program, processes, to_link, warmed),
         signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,

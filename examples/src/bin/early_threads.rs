@@ -5,6 +5,7 @@
 //! an example to follow.
 
 use std::fmt;
+use std::io::Write;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -16,6 +17,13 @@ fn main() -> ExitCode {
     let subject = std::env::var("SUBJECT").unwrap_or_default();
     match subject.as_str() {
         "inside a runtime" => inside_a_runtime(),
+        "binds a port" => match std::net::TcpListener::bind(std::env::var("PORT").unwrap_or_default()) {
+            Ok(_bound) => last_call::run(worker("")),
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "cannot bind the port: {error}");
+                ExitCode::FAILURE
+            }
+        },
         _ => last_call::run(worker(&subject)),
     }
 }

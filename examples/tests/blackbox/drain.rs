@@ -97,7 +97,7 @@ fn drain_2_without_a_connection_register_and_full_come_in_one_write() {
 #[test]
 fn drain_3_a_storm_finds_nobody() {
     let stub = stub();
-    let worker = probe(stub.url()).register(&stub, &[]);
+    let worker = probe(stub.url()).with_tasks().register(&stub, &[]);
     stub.run_job("call", json!({"sleep": 3600}));
     let storm = stub.storm(1_000, 4_000);
     until("the storm to be felt", || storm.tally().accepted > 100);
@@ -362,7 +362,7 @@ fn drain_11_quiet_takes_nothing_and_can_be_undone() {
 #[test]
 fn drain_11_quiet_and_back_under_a_storm() {
     let stub = stub();
-    let worker = probe(stub.url()).register(&stub, &[]);
+    let worker = probe(stub.url()).with_tasks().register(&stub, &[]);
     let storm = stub.storm(500, u64::MAX);
     for _ in 0..20 {
         let mark = stub.mark();

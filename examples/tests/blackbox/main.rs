@@ -13,6 +13,7 @@ mod offers;
 #[cfg(feature = "otel")]
 mod otel;
 mod page;
+mod processes;
 mod reg;
 mod rig;
 mod secrets;

@@ -26,7 +26,8 @@ fn declined(stub: &Stub, job: &str) {
 #[test]
 fn job_1_wedged_user_code_declines_and_says_full() {
     let stub = stub();
-    let worker = probe(stub.url()).env("PROBE_BUSY", "block").register(&stub, &["--user-threads=2"]);
+    let worker =
+        probe(stub.url()).with_tasks().env("PROBE_BUSY", "block").register(&stub, &["--user-threads=2"]);
     worker.await_busy(2);
     for job in ["first", "second", "third"] {
         let mark = stub.mark();
@@ -53,7 +54,7 @@ fn job_1_wedged_user_code_declines_and_says_full() {
 #[test]
 fn job_1_wedged_user_code_is_taken_back_when_it_runs_again() {
     let stub = stub();
-    let worker = probe(stub.url()).register(&stub, &["--user-threads=1"]);
+    let worker = probe(stub.url()).with_tasks().register(&stub, &["--user-threads=1"]);
     stub.run_job("blocking", json!({"sleep": 5, "ignore_cancel": true}));
     worker.await_diary("blocking", "started");
     let mark = stub.mark();

@@ -4,7 +4,7 @@
 //! not do what is awaited fails the test here, with all that it said.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use last_call_testkit::{Child, Exit, Launch, Signal, Stub};
@@ -20,6 +20,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// The key and secret of every worker under test.
 pub(crate) const KEY: &str = "devkey";
 pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
+
+/// With this variable every test runs with that runner.
+const RUNNER: &str = "LAST_CALL_TEST_RUNNER";
 
 const SUBREAPER: &str = include_str!("subreaper.py");
 
@@ -70,7 +73,19 @@ pub(crate) fn probe_under_a_subreaper(url: impl AsRef<str>) -> Start {
     Start::of("python3", url.as_ref()).arg("-c").arg(SUBREAPER).arg(program)
 }
 
+/// A copy of probe at `path`, which the test may replace.
+pub(crate) fn probe_at(path: &Path, url: impl AsRef<str>) -> Start {
+    std::fs::copy(env!("CARGO_BIN_EXE_probe"), path).expect("a copy of probe");
+    Start::of(path.to_str().expect("a path of text"), url.as_ref())
+}
+
 impl Start {
+    /// With jobs as tasks whatever the suite is run with: user code that holds the worker's own threads is the
+    /// subject, or a thousand offers a second are, which would be as many processes.
+    pub(crate) fn with_tasks(self) -> Self {
+        self.env("LAST_CALL_RUNNER", "tasks")
+    }
+
     fn of(program: &str, url: &str) -> Self {
         let dir = TempDir::new().expect("a directory for the worker's files");
         std::fs::create_dir(dir.path().join("jobs")).expect("a directory for the jobs' files");
@@ -85,6 +100,10 @@ impl Start {
             .env("PROBE_JOB_DIR", dir.path().join("jobs"))
             // The machine's own load says nothing of this worker.
             .env("PROBE_LOAD", "0.1");
+        let launch = match std::env::var(RUNNER) {
+            Ok(runner) => launch.env("LAST_CALL_RUNNER", runner),
+            Err(_) => launch,
+        };
         Self { launch, dir }
     }
 
@@ -253,6 +272,29 @@ impl Running {
         let path: PathBuf = self.dir.path().join("jobs").join(job);
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    }
+
+    /// The process that a job has written from.
+    #[track_caller]
+    pub(crate) fn process_of(&self, job: &str) -> i32 {
+        self.await_diary(job, "started");
+        let text = std::fs::read_to_string(self.path("jobs").join(job)).expect("the job's file");
+        let pid = text.lines().next().and_then(|line| line.split(' ').nth(2)?.parse().ok());
+        pid.expect("a line ends with a process number")
+    }
+
+    /// The processes that the worker has started and that it has not reaped.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        Self::children_of(i32::try_from(self.child.pid()).expect("a process number"))
+    }
+
+    /// The processes that this one has started and not reaped.
+    pub(crate) fn children_of(pid: i32) -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+        lists
+            .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Waits until a job has written this event.

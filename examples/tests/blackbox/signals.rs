@@ -197,7 +197,8 @@ fn drain_1_while_reconnecting() {
 fn agents_5856_while_user_code_blocks_every_thread() {
     for signal in STOPS {
         let stub = stub();
-        let worker = probe(stub.url()).env("PROBE_BUSY", "block").register(&stub, &["--user-threads=2"]);
+        let worker =
+            probe(stub.url()).with_tasks().env("PROBE_BUSY", "block").register(&stub, &["--user-threads=2"]);
         worker.await_busy(2);
         drains(&worker, &stub, signal);
     }
@@ -232,7 +233,7 @@ fn agents_6724_while_a_running_job_blocks_the_only_thread() {
 fn drain_1_in_a_storm_of_offers() {
     for signal in STOPS {
         let stub = stub();
-        let worker = probe(stub.url()).register(&stub, &[]);
+        let worker = probe(stub.url()).with_tasks().register(&stub, &[]);
         let storm = stub.storm(1_000, u64::MAX);
         until("the storm to be felt", || storm.tally().accepted > 100);
         drains(&worker, &stub, signal);

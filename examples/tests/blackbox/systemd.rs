@@ -58,7 +58,13 @@ impl Systemd {
     /// Waits until this was said `times` more.
     #[track_caller]
     fn hears(&self, line: &str, times: usize) {
-        let (wanted, deadline) = (self.count(line) + times, Instant::now() + SOON);
+        self.counts(line, self.count(line) + times);
+    }
+
+    /// Waits until this was said so often in all.
+    #[track_caller]
+    fn counts(&self, line: &str, wanted: usize) {
+        let deadline = Instant::now() + SOON;
         while self.count(line) < wanted {
             assert!(self.hear(deadline), "no {line} came, {wanted} in all; heard:\n{:#?}", self.heard);
         }
@@ -67,9 +73,7 @@ impl Systemd {
     /// Waits until this was said at all.
     #[track_caller]
     fn heard(&self, line: &str) {
-        if self.count(line) == 0 {
-            self.hears(line, 1);
-        }
+        self.counts(line, 1);
     }
 
     /// The place of the first such line.
@@ -138,7 +142,11 @@ fn a_drain_that_systemd_did_not_ask_for_is_said_too() {
 #[test]
 fn the_watchdog_hears_of_the_link_though_user_code_blocks() {
     let (systemd, stub) = (Systemd::new(), stub());
-    let worker = systemd.starts(probe(stub.url())).env("PROBE_BUSY", "block").env("WATCHDOG_USEC", "400000");
+    let worker = systemd
+        .starts(probe(stub.url()))
+        .with_tasks()
+        .env("PROBE_BUSY", "block")
+        .env("WATCHDOG_USEC", "400000");
     let worker = worker.register(&stub, &["--user-threads=2"]);
     worker.await_busy(2);
     systemd.hears("WATCHDOG=1", 10);

@@ -129,6 +129,31 @@ impl From<livekit::Job> for JobInfo {
     }
 }
 
+/// All that user code can see of it, for a process that shows it to user code.
+impl From<&JobInfo> for livekit::Job {
+    fn from(info: &JobInfo) -> Self {
+        let RoomInfo { name, sid, metadata, participants } = info.room.clone();
+        let room =
+            livekit::Room { name, sid, metadata, num_participants: participants, ..Default::default() };
+        let participant = info.participant.clone().map(|info| {
+            let ParticipantInfo { identity, sid, name, metadata, attributes } = info;
+            livekit::ParticipantInfo { identity, sid, name, metadata, attributes, ..Default::default() }
+        });
+        Self {
+            id: info.id.clone(),
+            dispatch_id: info.dispatch_id.clone(),
+            r#type: livekit::JobType::from(info.job_type).into(),
+            room: Some(room),
+            participant,
+            metadata: info.metadata.clone(),
+            attributes: info.attributes.clone(),
+            agent_name: info.agent_name.clone(),
+            deployment: info.deployment.clone(),
+            ..Default::default()
+        }
+    }
+}
+
 impl fmt::Debug for JobInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobInfo")
@@ -232,5 +257,44 @@ impl From<livekit::ParticipantInfo> for ParticipantInfo {
             metadata: info.metadata,
             attributes: info.attributes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_is_told_of_a_job_is_all_of_it() {
+        let attributes = HashMap::from([("lang".to_owned(), "de".to_owned())]);
+        let room = livekit::Room {
+            name: "room".into(),
+            sid: "RM_1".into(),
+            metadata: "of the room".into(),
+            num_participants: 3,
+            ..Default::default()
+        };
+        let participant = livekit::ParticipantInfo {
+            identity: "caller".into(),
+            sid: "PA_1".into(),
+            name: "A Caller".into(),
+            metadata: "of the caller".into(),
+            attributes: attributes.clone(),
+            ..Default::default()
+        };
+        let job = livekit::Job {
+            id: "AJ_1".into(),
+            dispatch_id: "AD_1".into(),
+            r#type: livekit::JobType::JtParticipant.into(),
+            room: Some(room),
+            participant: Some(participant),
+            metadata: "of the job".into(),
+            attributes,
+            agent_name: "concierge".into(),
+            deployment: "blue".into(),
+            ..Default::default()
+        };
+        assert_eq!(livekit::Job::from(&JobInfo::from(job.clone())), job);
+        assert!(livekit::Job::from(&JobInfo::default()).participant.is_none());
     }
 }

@@ -169,7 +169,8 @@ impl Link {
             }
             // The first report after a registration is not to be two and a half seconds late.
             Event::Registered => self.runner.refresh_load(),
-            Event::Phase(_)
+            Event::Phase(Phase::Draining) => self.runner.drain(),
+            Event::Phase(Phase::Serving | Phase::Quiet | Phase::Drained)
             | Event::GoAway
             | Event::OfferLost(_)
             | Event::LateDecision(_)

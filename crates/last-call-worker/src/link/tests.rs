@@ -84,7 +84,7 @@ impl Rig {
             policy: Policy::default(),
             source,
             registration: livekit::RegisterWorkerRequest::default(),
-            runner: TaskRunner::new(Handle::current(), Arc::new(worker.program), to_link, warmed),
+            runner: TaskRunner::new(Handle::current(), Arc::new(worker.program), None, to_link, warmed),
             signals: None,
             control: orders,
             verbs: mpsc::unbounded_channel().1,

@@ -74,6 +74,16 @@ impl Places {
         }
     }
 
+    /// Processes that the kernel has killed here for want of memory since the cgroup was made.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let counts = match (&self.memory, &self.unified) {
+            (Some(v1), _) => read(&v1.dir, "memory.oom_control")?,
+            (None, Some(v2)) => read(&v2.dir, "memory.events")?,
+            (None, None) => return None,
+        };
+        keyed(&counts, "oom_kill")
+    }
+
     /// The highest fraction of a memory limit that is in use, over the levels that have a limit below
     /// `total` bytes; page cache that the kernel would drop first does not count as used.
     pub(super) fn memory_fraction(&self, total: u64) -> Option<f64> {

@@ -22,6 +22,7 @@ const CAPACITY: usize = 4 * 1024 * 1024;
 pub(super) struct LineQueue {
     lines: Sender<Vec<u8>>,
     state: Arc<State>,
+    format: Format,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +47,11 @@ impl LineQueue {
         thread::Builder::new()
             .name("last-call-log".into())
             .spawn(move || write_all(file, &queue, &shared, format))?;
-        Ok(Arc::new(Self { lines, state }))
+        Ok(Arc::new(Self { lines, state, format }))
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
     }
 
     /// Waits until every line taken so far has left; whether it did within `timeout`.

@@ -14,12 +14,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use last_call_proto::{End, JobId};
+use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tokio::runtime::Handle;
 
 use super::SCOPE;
 use crate::job::JobInfo;
+
+/// The one field that a trace travels in.
+const TRACEPARENT: &str = "traceparent";
 
 /// More than the link has to say of one job; what does not fit is dropped.
 const TOLD: usize = 16;
@@ -84,10 +89,33 @@ impl JobTrace {
         future.with_context(self.0.context().clone())
     }
 
+    /// As it travels to the job's process: a W3C `traceparent`, or nothing.
+    pub(crate) fn carried(&self) -> String {
+        let mut fields = HashMap::new();
+        TraceContextPropagator::new().inject_context(self.0.context(), &mut fields);
+        fields.remove(TRACEPARENT).unwrap_or_default()
+    }
+
+    /// As it came from the worker, whose span it is, and who ends it.
+    pub(crate) fn continued(info: &Arc<JobInfo>, carried: &str) -> Self {
+        let fields = HashMap::from([(TRACEPARENT.to_owned(), carried.to_owned())]);
+        let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &fields);
+        Self(Arc::new(Trace {
+            info: info.clone(),
+            assigned: SystemTime::now(),
+            accepted: None,
+            told: Mutex::new(sync_channel(0).1),
+            context: OnceLock::from(context),
+            ended: AtomicBool::new(true),
+        }))
+    }
+
     /// User code failed: an `exception` event, as OpenTelemetry writes one. For the job's tasks, as `run`.
-    pub(crate) fn exception(&self, kind: &'static str, text: &str) {
-        let attributes =
-            vec![KeyValue::new("exception.type", kind), KeyValue::new("exception.message", text.to_owned())];
+    pub(crate) fn exception(&self, kind: &str, text: &str) {
+        let attributes = vec![
+            KeyValue::new("exception.type", kind.to_owned()),
+            KeyValue::new("exception.message", text.to_owned()),
+        ];
         guarded(|| self.0.context().span().add_event("exception", attributes));
     }
 

@@ -56,7 +56,15 @@ impl JobTrace {
         future
     }
 
-    pub(crate) fn exception(&self, _: &'static str, _: &str) {}
+    pub(crate) fn carried(&self) -> String {
+        String::new()
+    }
+
+    pub(crate) fn continued(_: &Arc<JobInfo>, _: &str) -> Self {
+        Self
+    }
+
+    pub(crate) fn exception(&self, _: &str, _: &str) {}
 
     pub(crate) fn end(&self, _: &End) {}
 

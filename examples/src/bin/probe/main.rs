@@ -15,7 +15,7 @@ use last_call::prelude::*;
 use tracing::Instrument;
 
 use crate::diary::{Diary, Entry};
-use crate::orders::{As, Busy, Orders, Settings};
+use crate::orders::{As, Busy, Orders, Prewarm, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_env() {
@@ -28,12 +28,18 @@ fn main() -> ExitCode {
 fn worker(settings: &Settings) -> Worker {
     let accept_delay = settings.accept_delay;
     let busy = settings.busy;
+    let prewarm = settings.prewarm;
     let diary = settings.job_dir.clone();
     let mut worker = Worker::new(settings.agent_name.clone())
         .job_type(settings.job_type)
         .prewarm(move || async move {
             busy_threads(busy);
-            Ok::<_, Error>(())
+            match prewarm {
+                None => Ok(()),
+                Some(Prewarm::Fails) => Err(Error::from("told to fail in prewarming")),
+                Some(Prewarm::Hangs) => std::future::pending().await,
+                Some(Prewarm::Exits) => std::process::exit(7),
+            }
         })
         .on_request(move |request| decide(request, accept_delay))
         .entrypoint(move |job| run(job, diary.clone()));
@@ -83,6 +89,17 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
         watching.draining().await;
         noticed.write(Entry::Draining);
     });
+    if orders.stray {
+        let stray = std::process::Command::new("sleep").arg("3600").spawn()?;
+        tracing::info!(stray = stray.id(), "a program was started");
+    }
+    if orders.orphans > 0 {
+        let script = format!("for n in $(seq {}); do (sleep 0.01 &) ; done; exit 7", orders.orphans);
+        let status = std::process::Command::new("sh").arg("-c").arg(script).status()?;
+        if status.code() != Some(7) {
+            return Err(format!("the exit code of a program is 7 and not {status}").into());
+        }
+    }
     let mut ending = Ending { diary: diary.clone(), entry: Entry::Cancelled };
     tokio::select! {
         () = work(&orders) => {}
@@ -90,6 +107,12 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
             tracing::info!(reason = %stopping.reason, "told to stop");
             return Ok(());
         }
+    }
+    if let Some(code) = orders.exit {
+        std::process::exit(code);
+    }
+    if orders.abort {
+        std::process::abort();
     }
     if orders.raise || orders.panic {
         ending.entry = Entry::Raised;

@@ -24,6 +24,17 @@ pub(crate) struct Settings {
     pub(crate) load: Option<f64>,
     pub(crate) busy: Option<Busy>,
     pub(crate) listener: bool,
+    pub(crate) runner: Option<&'static str>,
+    pub(crate) idle: Option<u16>,
+    pub(crate) prewarm: Option<Prewarm>,
+}
+
+/// What prewarming does besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prewarm {
+    Fails,
+    Hangs,
+    Exits,
 }
 
 /// How the user runtime's threads are kept busy.
@@ -46,10 +57,6 @@ impl Settings {
                 }
             }
         };
-        let runner = var("PROBE_RUNNER");
-        if runner.as_deref().is_some_and(|runner| runner != "task") {
-            return Err(format!("PROBE_RUNNER={}: only task is there", runner.unwrap_or_default()));
-        }
         Ok(Self {
             agent_name: var("PROBE_AGENT_NAME").unwrap_or_default(),
             job_type: match var("PROBE_JOB_TYPE").as_deref() {
@@ -73,6 +80,20 @@ impl Settings {
                 Some(other) => return Err(format!("PROBE_BUSY={other}: not 1, block or sleep")),
             },
             listener: var("PROBE_LISTENER").is_some_and(|value| value != "0"),
+            runner: match var("PROBE_RUNNER").as_deref() {
+                None => None,
+                Some("task") => Some("tasks"),
+                Some("process") => Some("process"),
+                Some(other) => return Err(format!("PROBE_RUNNER={other}: not task or process")),
+            },
+            idle: number(var("PROBE_IDLE"), "PROBE_IDLE")?,
+            prewarm: match var("PROBE_PREWARM").as_deref() {
+                None => None,
+                Some("fails") => Some(Prewarm::Fails),
+                Some("hangs") => Some(Prewarm::Hangs),
+                Some("exits") => Some(Prewarm::Exits),
+                Some(other) => return Err(format!("PROBE_PREWARM={other}: not fails, hangs or exits")),
+            },
         })
     }
 }
@@ -91,6 +112,14 @@ pub(crate) struct Orders {
     pub(crate) raise: bool,
     pub(crate) panic: bool,
     pub(crate) ignore_cancel: bool,
+    /// End the whole process with this code.
+    pub(crate) exit: Option<i32>,
+    /// End the whole process by SIGABRT.
+    pub(crate) abort: bool,
+    /// Start a program, and leave it behind.
+    pub(crate) stray: bool,
+    /// Have a program start so many others and leave them, and look at its exit code.
+    pub(crate) orphans: u32,
     pub(crate) reject: bool,
     /// Write down all that the job was given, its token too.
     pub(crate) tell: bool,
@@ -142,7 +171,12 @@ struct Probe {
 /// Parses the command line, on which probe's own variables are other defaults.
 pub(crate) fn command_line(settings: &Settings, run: impl FnOnce(Cli) -> ExitCode) -> ExitCode {
     let timeout = settings.drain_timeout.map(|timeout| format!("{}s", timeout.as_secs_f64()));
-    let defaults = [("drain_timeout", timeout), ("http", settings.http_port.map(|port| port.to_string()))];
+    let defaults = [
+        ("drain_timeout", timeout),
+        ("http", settings.http_port.map(|port| port.to_string())),
+        ("runner", settings.runner.map(str::to_owned)),
+        ("idle_processes", settings.idle.map(|idle| idle.to_string())),
+    ];
     let mut command = Probe::command();
     for (option, default) in defaults {
         let Some(default) = default else { continue };

@@ -1,0 +1,44 @@
+//! `last-call run`: a worker whose agent is any program, one process for each job.
+//!
+//! Owns the way from the command line to that worker. Refuses to know what the program does: what passes between the
+//! two is in docs/exec.md, and nothing else does.
+
+mod accept;
+mod control;
+mod document;
+mod job;
+mod launch;
+mod options;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use last_call_worker::process::Executable;
+use last_call_worker::{StartError, Worker};
+
+use self::job::Agent;
+pub(crate) use self::launch::{asked_for as launch_asked_for, launch};
+pub(crate) use self::options::RunOptions;
+use crate::failure::Failure;
+
+/// Takes jobs until it has drained.
+pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
+    // First of all: a deploy may replace the file at any moment.
+    Executable::own()
+        .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
+    let RunOptions { worker: of_worker, job_type, accept_if, agent } = options;
+    let agent = Arc::new(Agent::new(agent)?);
+    let accept_if = accept_if.as_deref().map(accept::Command::new).transpose()?.map(Arc::new);
+    let mut worker = Worker::new("").job_type(job_type.into());
+    if let Some(command) = accept_if {
+        worker = worker.on_request(move |request| {
+            let command = command.clone();
+            async move { command.decide(request).await }
+        });
+    }
+    let worker = worker.entrypoint(move |job| {
+        let agent = agent.clone();
+        async move { agent.answer(job).await }
+    });
+    Ok(last_call_worker::run_start(of_worker, worker))
+}

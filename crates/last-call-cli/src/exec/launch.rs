@@ -1,0 +1,80 @@
+//! Between the start of a process and its program: what must hold before foreign code runs.
+//!
+//! Owns this program's own second stage, which the worker starts for each job and which then becomes the agent.
+//! Refuses options, configuration and logs: it is nobody's to call.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use last_call_worker::process::Executable;
+
+/// The name of the hidden command.
+const NAME: &str = "launch-agent";
+/// As a shell says that it cannot run something.
+const CANNOT_RUN: u8 = 127;
+const NO_LIMIT: &str = "-";
+
+/// Whether this process is that stage.
+pub(crate) fn asked_for() -> bool {
+    std::env::args_os().nth(1).is_some_and(|name| name == NAME)
+}
+
+/// The command that starts `program` by way of that stage.
+pub(super) fn command(program: &[OsString], open_files: Option<u64>) -> io::Result<Command> {
+    let mut command = Executable::own()?.command();
+    command.arg(NAME).arg(std::process::id().to_string());
+    command.arg(open_files.map_or_else(|| NO_LIMIT.to_owned(), |files| files.to_string()));
+    command.args(program);
+    Ok(command)
+}
+
+/// That stage: becomes the program, or says why not.
+pub(crate) fn launch() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(2);
+    let why = match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(parent), Some(open_files), Some(program)) => match prepare(&parent, &open_files) {
+            Ok(()) => {
+                let error = Command::new(&program).args(arguments).exec();
+                format!("cannot run {}: {error}", program.display())
+            }
+            Err(error) => format!("cannot prepare the process for {}: {error}", program.display()),
+        },
+        (None, ..) | (Some(_), None, _) | (Some(_), Some(_), None) => {
+            format!("{NAME} is for `last-call run` to start")
+        }
+    };
+    // Standard error is the worker's log; where it is gone, so is the worker.
+    let _ = writeln!(io::stderr(), "{why}");
+    ExitCode::from(CANNOT_RUN)
+}
+
+fn prepare(parent: &OsStr, open_files: &OsStr) -> io::Result<()> {
+    let number = |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok());
+    #[cfg(target_os = "linux")]
+    {
+        use nix::sys::prctl;
+        use nix::sys::signal::Signal;
+
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        prctl::set_no_new_privs()?;
+    }
+    // A worker that ended before this held is another's child's parent by now.
+    if number(parent) != Some(u64::from(std::os::unix::process::parent_id())) {
+        return Err(io::Error::other("the worker has ended"));
+    }
+    limits(number(open_files))
+}
+
+/// No core files, which would hold the token; and as many open files as it may have.
+fn limits(open_files: Option<u64>) -> io::Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    if let Some(files) = open_files {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, files.min(most), files.min(most))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! The pool of job processes over every state that a few processes and jobs can bring it into.
+//!
+//! Owns the properties. Refuses real processes, which are in the black-box tests.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use last_call_proto::{JobId, Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
+
+/// A pool beside what a driver knows: which processes are in which state, which jobs are where.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct World {
+    pool: Pool,
+    starting: BTreeSet<ProcessId>,
+    warm: BTreeSet<ProcessId>,
+    working: BTreeSet<ProcessId>,
+    waiting: BTreeSet<JobId>,
+    launched: u8,
+    deaths: u8,
+    armed: bool,
+    filling: bool,
+}
+
+const LIMITS: PoolLimits = PoolLimits { idle: 2, refills: 1, starting: 2 };
+const JOBS: u8 = 3;
+const DEATHS: u8 = 3;
+
+impl World {
+    fn new() -> Self {
+        Self {
+            pool: Pool::new(LIMITS),
+            starting: BTreeSet::new(),
+            warm: BTreeSet::new(),
+            working: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            launched: 0,
+            deaths: 0,
+            armed: false,
+            filling: false,
+        }
+    }
+
+    fn inputs(&self) -> Vec<PoolInput> {
+        let mut inputs = vec![if self.filling { PoolInput::Drain } else { PoolInput::Start }];
+        if self.launched < JOBS {
+            inputs.push(PoolInput::Launch(JobId::from(format!("AJ_{}", self.launched).as_str())));
+        }
+        // One that works is given back where its job had ended before.
+        let back = self.starting.iter().chain(&self.working);
+        inputs.extend(back.copied().map(PoolInput::Warm));
+        if self.deaths < DEATHS {
+            let all = self.starting.iter().chain(&self.warm);
+            inputs.extend(all.copied().map(PoolInput::Gone));
+        }
+        inputs.extend(self.working.iter().copied().map(PoolInput::Gone));
+        if self.armed {
+            inputs.push(PoolInput::Due);
+        }
+        inputs
+    }
+
+    /// Does what comes out of one input, and checks that each output makes sense.
+    fn step(&mut self, input: &PoolInput) {
+        match input {
+            PoolInput::Start => self.filling = true,
+            PoolInput::Drain => self.filling = false,
+            PoolInput::Launch(job) => {
+                self.launched += 1;
+                self.waiting.insert(job.clone());
+            }
+            PoolInput::Warm(process) => {
+                self.starting.remove(process);
+                self.working.remove(process);
+                self.warm.insert(*process);
+            }
+            PoolInput::Gone(process) => {
+                let used = self.working.remove(process);
+                self.deaths += u8::from(!used);
+                self.starting.remove(process);
+                self.warm.remove(process);
+            }
+            PoolInput::Due => self.armed = false,
+        }
+        self.pool.handle(input.clone());
+        while let Some(output) = self.pool.poll_output() {
+            match output {
+                PoolOutput::Spawn(process) => assert!(self.starting.insert(process), "{process:?} twice"),
+                PoolOutput::Assign(process, job) => {
+                    assert!(self.warm.remove(&process), "{job} to {process:?}, which is not warm");
+                    assert!(self.waiting.remove(&job), "{job} does not wait");
+                    self.working.insert(process);
+                }
+                PoolOutput::Fail(job) => {
+                    assert!(matches!(input, PoolInput::Gone(_)), "{job} fails after {input:?}");
+                    assert!(self.waiting.remove(&job), "{job} does not wait");
+                }
+                PoolOutput::Arm(failures) => {
+                    assert!(!self.armed && failures > 0, "armed twice");
+                    self.armed = true;
+                }
+            }
+        }
+    }
+
+    /// What holds whenever the pool has been polled to the end.
+    fn check(&self) {
+        let (starting, warm, waiting) = (self.starting.len(), self.warm.len(), self.waiting.len());
+        assert_eq!((self.pool.starting(), self.pool.warm(), self.pool.waiting()), (starting, warm, waiting));
+        assert!(warm == 0 || waiting == 0, "a job waits beside a warm process");
+        assert!(starting >= waiting.min(LIMITS.starting), "a job waits for nothing");
+        assert!(starting <= LIMITS.starting, "{starting} start at once");
+        let refilling = starting.saturating_sub(waiting);
+        let busy = starting >= LIMITS.starting;
+        if self.filling && !self.armed && !busy && refilling < LIMITS.refills {
+            assert!(warm + refilling >= LIMITS.idle, "{warm} warm, {refilling} on the way");
+        }
+    }
+}
+
+/// 128 bits, so that no two states are taken for one.
+fn fingerprint(world: &World) -> [u64; 2] {
+    [0_u8, 1].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        (salt, world).hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+#[test]
+fn every_state_of_the_pool() {
+    let mut seen = BTreeSet::from([fingerprint(&World::new())]);
+    let mut frontier = VecDeque::from([World::new()]);
+    while let Some(world) = frontier.pop_front() {
+        for input in world.inputs() {
+            let mut next = world.clone();
+            let before = (next.starting.len(), next.filling && !next.armed);
+            let launched = matches!(input, PoolInput::Launch(_));
+            next.step(&input);
+            next.check();
+            // A drain refills nothing; nor does a pool at rest.
+            if !next.filling || (next.armed && !before.1) {
+                let more = next.starting.len().saturating_sub(before.0);
+                assert!(more <= usize::from(launched), "refilled");
+            }
+            if seen.insert(fingerprint(&next)) {
+                frontier.push_back(next);
+            }
+        }
+    }
+    assert!(seen.len() > 1_000, "only {} states", seen.len());
+}
+
+/// Every process comes up: no job is left.
+#[test]
+fn a_burst_gets_a_process_each_as_many_at_once_as_may_start() {
+    let mut world = World::new();
+    world.step(&PoolInput::Start);
+    for _ in 0..JOBS {
+        world.step(&world.inputs()[1].clone());
+    }
+    assert_eq!(world.starting.len(), LIMITS.starting, "they start side by side");
+    while let Some(process) = world.starting.first().copied() {
+        world.step(&PoolInput::Warm(process));
+    }
+    assert!(world.waiting.is_empty());
+    assert_eq!((world.working.len(), world.warm.len()), (usize::from(JOBS), LIMITS.idle));
+}
+
+#[test]
+fn processes_that_die_unused_are_replaced_slower_each_time() {
+    let mut pool = Pool::new(PoolLimits { idle: 1, refills: 1, starting: 1 });
+    pool.handle(PoolInput::Start);
+    for failure in 1..=300_u64 {
+        assert_eq!(pool.poll_output(), Some(PoolOutput::Spawn(ProcessId(failure - 1))));
+        pool.handle(PoolInput::Warm(ProcessId(failure - 1)));
+        pool.handle(PoolInput::Gone(ProcessId(failure - 1)));
+        let failures = u8::try_from(failure).unwrap_or(u8::MAX);
+        assert_eq!((pool.poll_output(), pool.poll_output()), (Some(PoolOutput::Arm(failures)), None));
+        pool.handle(PoolInput::Due);
+    }
+}

@@ -1,0 +1,150 @@
+//! One job's process, from its start to its end.
+//!
+//! Owns the socket to it, its place in the pool, and why it is gone. Refuses to outlive its owner: dropped, it is
+//! killed with all that it started.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use last_call_proto::ProcessId;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::pool::PoolOrder;
+use super::wire::{self, FromProcess, GREETING, News, Order, ToProcess};
+use crate::metrics::Metrics;
+use crate::process::{Ended, Executable, Said, Stream, Supervised};
+
+/// A process that has let go of its socket, or has said all, has this long to end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// What all processes of a worker have in common.
+pub(super) struct Settings {
+    pub(super) initialize_within: Duration,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A place in the pool: given back when dropped.
+pub(super) struct Seat {
+    pub(super) process: ProcessId,
+    pub(super) orders: mpsc::UnboundedSender<PoolOrder>,
+    /// Why it is given back.
+    pub(super) why: String,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A pool that is gone has no use for it.
+        let _ = self.orders.send(PoolOrder::Gone(self.process, std::mem::take(&mut self.why)));
+    }
+}
+
+/// A process that is initialised.
+pub(super) struct Process {
+    supervised: Supervised,
+    socket: OwnedWriteHalf,
+    heard: mpsc::Receiver<FromProcess>,
+    pub(super) seat: Seat,
+    _counted: Counted,
+}
+
+/// One of the processes that live, as the metrics have it.
+struct Counted(Arc<Metrics>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.child_processes.dec();
+    }
+}
+
+impl Process {
+    /// Starts one, and waits until it is warm. Where it does not get there its seat says why.
+    pub(super) async fn start(mut seat: Seat, settings: &Settings) -> Option<Self> {
+        let begun = Instant::now();
+        let (supervised, socket) = match spawn().await {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                seat.why = format!("the system starts no process: {error}");
+                return None;
+            }
+        };
+        settings.metrics.child_processes.inc();
+        let counted = Counted(settings.metrics.clone());
+        let (read, socket) = socket.into_split();
+        let mut process = Self { supervised, socket, heard: wire::read(read), seat, _counted: counted };
+        process.seat.why = match timeout(settings.initialize_within, process.next()).await {
+            Ok(Some(News::Warm(_))) => {
+                settings.metrics.initialize_seconds.observe(begun.elapsed().as_secs_f64());
+                return Some(process);
+            }
+            Ok(Some(News::Failed(text))) => text,
+            Ok(_) => process.ended().await,
+            Err(_) => {
+                process.supervised.kill(Some(Ended::InitTimeout(settings.initialize_within)));
+                process.ended().await
+            }
+        };
+        None
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.supervised.pid()
+    }
+
+    /// Says this to it. Not cancel safe. One that is gone hears nothing, and [`Process::next`] tells.
+    pub(super) async fn say(&mut self, order: Order) {
+        let _ = wire::write(&mut self.socket, &ToProcess::from(order)).await;
+    }
+
+    /// What it says next; `None` once it says nothing more. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<News> {
+        // A frame without news is none.
+        self.heard.recv().await?.news
+    }
+
+    /// Waits until it is gone, which it must be soon, and says how it ended.
+    pub(super) async fn ended(&self) -> String {
+        let Ok(ended) = timeout(END_WITHIN, self.supervised.ended()).await else {
+            self.supervised.kill(None);
+            return "it let go of its connection to the worker, and was killed".to_owned();
+        };
+        ended.text(&self.supervised.last_error())
+    }
+
+    /// It has said all: it leaves by itself, or is killed.
+    pub(super) async fn leave(self) {
+        let _ = timeout(END_WITHIN, self.supervised.ended()).await;
+    }
+}
+
+/// This program once more, with the same arguments and the same environment, and the socket as its standard input.
+async fn spawn() -> io::Result<(Supervised, UnixStream)> {
+    let (mut ours, theirs) = StdUnixStream::pair()?;
+    ours.write_all(GREETING)?;
+    ours.write_all(&[u8::from(crate::log::is_pretty())])?;
+    ours.set_nonblocking(true)?;
+    let mut command = Executable::own()?.command();
+    command.args(std::env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
+    Ok((Supervised::spawn(command, hear).await?, UnixStream::from_std(ours)?))
+}
+
+/// Standard output has the lines of the process's own log, which are whole already.
+fn hear(said: Said<'_>) {
+    match said {
+        Said::Line { stream: Stream::Stdout, text, .. } => crate::log::pass_on(text),
+        Said::Line { stream: Stream::Stderr, text, .. } => tracing::warn!(text, "a job's process on stderr"),
+        Said::Dropped { stream, lines } => {
+            tracing::warn!(
+                stream = stream.as_str(),
+                lines,
+                "lines of a job's process were dropped: too many"
+            );
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What only Linux has: an end that is a readable file, `/proc`, memory by shares.
+//!
+//! Owns the pidfd and the reading of `/proc`. Refuses to signal a number that may belong to another by now.
+
+use std::fs;
+use std::io;
+
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Looks for strays again and again while there are any: they may fork meanwhile. This often at most.
+const PASSES: usize = 10;
+
+/// Waits until the child `pid` has ended, and leaves its status to whoever reaps it. Cancel safe.
+pub(super) async fn wait(pid: Pid) -> io::Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    #[expect(deprecated, reason = "what may change its descriptor meanwhile is refused; an OwnedFd cannot")]
+    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+    pidfd.readable().await.map(drop)
+}
+
+/// Kills every process whose environment has a variable that begins with `mark`: whatever a child started, in a
+/// session of its own too. Best effort: it misses what cleared its environment, and other users' processes.
+pub(super) fn kill_marked(mark: &str) {
+    for _ in 0..PASSES {
+        let mut found = false;
+        for pid in numbers() {
+            // First the handle, then the look: a number that is taken again meanwhile is not hit.
+            let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+            let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if has_mark(pid.as_raw_pid(), mark) {
+                found |= pidfd_send_signal(&pidfd, Signal::KILL).is_ok();
+            }
+        }
+        if !found {
+            return;
+        }
+    }
+}
+
+fn numbers() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A process that has ended, and is not reaped yet, has no environment.
+fn has_mark(pid: i32, mark: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+}
+
+/// The memory of a process and its descendants in bytes; pages that are shared count by their share. `None` where
+/// the kernel does not tell. Reads files, and may take milliseconds.
+pub(super) fn memory(pid: Pid) -> Option<u64> {
+    let mut sum = pss(pid.as_raw())?;
+    let mut parents = vec![pid.as_raw()];
+    while let Some(parent) = parents.pop() {
+        for child in children(parent) {
+            // One that ended meanwhile uses none.
+            sum += pss(child).unwrap_or(0);
+            parents.push(child);
+        }
+    }
+    Some(sum)
+}
+
+fn pss(pid: i32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next());
+    Some(kib?.parse::<u64>().ok()?.saturating_mul(1024))
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children
+        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}

@@ -1,0 +1,319 @@
+//! One supervised child and its process group.
+//!
+//! Owns the child from its start until it is reaped, and the kill of everything that it started. Refuses to outlive
+//! its owner: dropped, it kills the group at once, and reaps in the background.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use tokio::net::unix::pipe::Receiver;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::ended::Ended;
+use super::lines::{self, Rate, Said, Stream};
+use super::{spawner, system};
+
+/// The variable by which whatever a child started is found again. Its value is one for each child.
+pub const MARK: &str = "LAST_CALL_JOB_MARK";
+
+/// Lines that are still on their way when a child has ended are waited for this long: a stray that was not found
+/// may hold the pipe open for ever.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// Characters of the last error line that are kept.
+const LAST_ERROR: usize = 512;
+/// Before the next look at a child whose end cannot be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Between two looks whether every child is reaped.
+const LOOK_FOR_THE_LAST: Duration = Duration::from_millis(2);
+
+/// Every child that is not reaped yet.
+static LIVE: Mutex<BTreeMap<i32, Arc<Life>>> = Mutex::new(BTreeMap::new());
+static STARTED: AtomicU64 = AtomicU64::new(0);
+static MARKS: OnceLock<String> = OnceLock::new();
+/// The kernel's kills for want of memory that were put down to a child, or came before the first.
+static OOM_KILLS_KNOWN: Mutex<Option<u64>> = Mutex::new(None);
+
+/// A child process, the leader of a process group of its own. Dropped, it is killed with its group.
+#[derive(Debug)]
+pub struct Supervised {
+    life: Arc<Life>,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+#[derive(Debug)]
+struct Life {
+    pid: Pid,
+    mark: String,
+    state: Mutex<State>,
+    last_error: Mutex<String>,
+}
+
+#[derive(Debug)]
+struct State {
+    child: Child,
+    /// Its number may belong to another process.
+    reaped: bool,
+    killed: bool,
+    /// Why it was killed, where that says more than its status does.
+    cause: Option<Ended>,
+}
+
+impl Supervised {
+    /// Starts `command` on a thread that lives as long as this process, in a process group of its own, with pipes as
+    /// standard output and standard error. `hear` gets what comes out of them, and must not block. Its watch runs on
+    /// the runtime that this is called on.
+    ///
+    /// Cancel safe: dropped before it is done, the child is killed as soon as it is there.
+    ///
+    /// # Errors
+    /// If the system starts no process: no such program, no memory, too many processes.
+    pub async fn spawn(
+        mut command: Command,
+        hear: impl Fn(Said<'_>) + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        let mark = next_mark();
+        command.env(MARK, &mark).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        count_oom_kills_so_far();
+        let runtime = Handle::current();
+        spawner::spawn(command, move |child| Self::watched(child, mark, hear, &runtime)).await
+    }
+
+    fn watched(
+        mut child: Child,
+        mark: String,
+        hear: impl Fn(Said<'_>) + Send + Sync + 'static,
+        runtime: &Handle,
+    ) -> Self {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let number = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        let state = State { child, reaped: false, killed: false, cause: None };
+        let state = Mutex::new(state);
+        let life = Arc::new(Life { pid: Pid::from_raw(number), mark, state, last_error: Mutex::default() });
+        lock(&LIVE).insert(number, life.clone());
+        let (tell, ended) = watch::channel(None);
+        let watched = life.clone();
+        runtime.spawn(async move {
+            let reading = async {
+                tokio::join!(
+                    watched.read(stdout.map(OwnedFd::from), Stream::Stdout, &hear),
+                    watched.read(stderr.map(OwnedFd::from), Stream::Stderr, &hear),
+                );
+            };
+            let ended = watched.watch(reading).await;
+            tell.send_replace(Some(ended));
+        });
+        Self { life, ended }
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.life.pid.as_raw().unsigned_abs()
+    }
+
+    /// Asks the whole group to end (SIGTERM). Nothing, once the child has ended.
+    pub fn terminate(&self) {
+        self.life.signal(Signal::SIGTERM);
+    }
+
+    /// Ends the whole group at once (SIGKILL), and whatever else bears the child's mark soon after. With a `cause`,
+    /// that is what [`Supervised::ended`] says.
+    pub fn kill(&self, cause: Option<Ended>) {
+        self.life.kill(cause);
+    }
+
+    /// Waits until it has ended, its last lines are heard, and whatever it left behind is killed. Cancel safe; may be
+    /// called again, and by several.
+    pub async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or(Ended::Unknown),
+            // The runtime that watched it is gone.
+            Err(_) => Ended::Unknown,
+        }
+    }
+
+    /// The last line that it wrote to standard error and that is not empty, or the beginning of it.
+    #[must_use]
+    pub fn last_error(&self) -> String {
+        lock(&self.life.last_error).clone()
+    }
+
+    /// The memory of it and its descendants in bytes; pages that are shared count by their share. `None` where the
+    /// system does not tell. Cancel safe.
+    pub async fn memory(&self) -> Option<u64> {
+        let pid = self.life.pid;
+        // A large process has a long table.
+        tokio::task::spawn_blocking(move || system::memory(pid)).await.ok().flatten()
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.life.kill(None);
+    }
+}
+
+/// Kills every child that is left, and what they started: the last thing before the process leaves.
+pub(crate) fn kill_all() {
+    let left: Vec<_> = lock(&LIVE).values().cloned().collect();
+    for life in &left {
+        life.kill(None);
+    }
+    if !left.is_empty() {
+        system::kill_marked(&format!("{MARK}={}", marks()));
+    }
+}
+
+/// Waits until no child is left that is not reaped.
+pub(crate) async fn all_reaped() {
+    while !lock(&LIVE).is_empty() {
+        tokio::time::sleep(LOOK_FOR_THE_LAST).await;
+    }
+}
+
+impl Life {
+    async fn watch(&self, reading: impl Future<Output = ()>) -> Ended {
+        let end = async {
+            while !self.has_ended() {
+                if system::wait(self.pid).await.is_err() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+            // Its number is its group's, and still taken.
+            self.signal(Signal::SIGKILL);
+            let mark = format!("{MARK}={}", self.mark);
+            // Only a runtime that ends refuses; then the whole process does.
+            let _ = tokio::task::spawn_blocking(move || system::kill_marked(&mark)).await;
+        };
+        tokio::pin!(reading);
+        let mut all_read = false;
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                () = &mut reading, if !all_read => all_read = true,
+            }
+        }
+        if !all_read {
+            let _ = timeout(LAST_LINES, reading).await;
+        }
+        self.reap()
+    }
+
+    /// Looks, and leaves the status where it is.
+    fn has_ended(&self) -> bool {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid.as_raw()) else { return true };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        // Whose status somebody else has taken has ended too.
+        !matches!(waitid(WaitId::Pid(pid), options), Ok(None) | Err(rustix::io::Errno::INTR))
+    }
+
+    fn reap(&self) -> Ended {
+        let mut state = lock(&self.state);
+        let status = state.child.wait();
+        state.reaped = true;
+        lock(&LIVE).remove(&self.pid.as_raw());
+        let by_us = state.killed;
+        match (state.cause.take(), status) {
+            (Some(cause), _) => cause,
+            (None, Ok(status)) => {
+                let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+                let oom = !by_us && signal == Some(Signal::SIGKILL as i32) && take_oom_kill();
+                Ended::of(status, oom)
+            }
+            (None, Err(_)) => Ended::Unknown,
+        }
+    }
+
+    fn kill(&self, cause: Option<Ended>) {
+        {
+            let mut state = lock(&self.state);
+            if !state.reaped {
+                state.killed = true;
+                state.cause = state.cause.take().or(cause);
+            }
+        }
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Signals the group, as long as its number is not another's.
+    fn signal(&self, signal: Signal) {
+        let state = lock(&self.state);
+        if !state.reaped {
+            // Who has ended needs no signal.
+            let _ = killpg(self.pid, signal);
+        }
+    }
+
+    async fn read(&self, pipe: Option<OwnedFd>, stream: Stream, hear: &impl Fn(Said<'_>)) {
+        let Some(Ok(pipe)) = pipe.map(Receiver::from_owned_fd) else { return };
+        let mut rate = Rate::new(Instant::now());
+        let each = |text: &str, cut: u64| {
+            if stream == Stream::Stderr && !text.trim().is_empty() {
+                *lock(&self.last_error) = shortened(text);
+            }
+            if let Some(lines) = rate.pass(Instant::now()) {
+                if lines > 0 {
+                    hear(Said::Dropped { stream, lines });
+                }
+                hear(Said::Line { stream, text, cut });
+            }
+        };
+        lines::read(pipe, each).await;
+        let lines = rate.take_dropped();
+        if lines > 0 {
+            hear(Said::Dropped { stream, lines });
+        }
+    }
+}
+
+/// For a job's status: no control characters, and not long.
+fn shortened(text: &str) -> String {
+    text.trim().chars().filter(|letter| !letter.is_control()).take(LAST_ERROR).collect()
+}
+
+fn marks() -> &'static str {
+    MARKS.get_or_init(|| format!("{}-{:08x}-", std::process::id(), fastrand::u32(..)))
+}
+
+fn next_mark() -> String {
+    // The end makes sure that no mark begins with another.
+    format!("{}{}-", marks(), STARTED.fetch_add(1, Ordering::Relaxed))
+}
+
+fn count_oom_kills_so_far() {
+    let mut known = lock(&OOM_KILLS_KNOWN);
+    if known.is_none() {
+        *known = crate::load::oom_kills();
+    }
+}
+
+/// Whether the kernel has killed for want of memory once more than is put down to a child; this one is now.
+fn take_oom_kill() -> bool {
+    let mut known = lock(&OOM_KILLS_KNOWN);
+    match (&mut *known, crate::load::oom_kills()) {
+        (Some(known), Some(now)) if now > *known => {
+            *known += 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking holder leaves behind is whole: every section is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

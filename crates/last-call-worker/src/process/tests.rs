@@ -1,0 +1,187 @@
+//! Real children: shells.
+//!
+//! Owns the promises of supervision. Refuses what a unit of its own can show.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Ended, Executable, Said, Stream, Supervised};
+
+/// How long anything may take that should happen at once.
+const SOON: Duration = Duration::from_secs(30);
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(script);
+    command
+}
+
+async fn quiet(script: &str) -> Supervised {
+    Supervised::spawn(sh(script), |_| ()).await.expect("a shell")
+}
+
+async fn ended(child: &Supervised) -> Ended {
+    timeout(SOON, child.ended()).await.expect("its end")
+}
+
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A process that has ended but is not reaped is none.
+#[cfg(target_os = "linux")]
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
+}
+
+async fn written(path: &Path) -> String {
+    let text = || std::fs::read_to_string(path).unwrap_or_default();
+    until("a file", || text().ends_with('\n')).await;
+    text().trim().to_owned()
+}
+
+fn file(dir: &tempfile::TempDir, name: &str) -> PathBuf {
+    dir.path().join(name)
+}
+
+#[tokio::test]
+async fn job_3_it_says_how_it_ended() {
+    for (script, expected) in [
+        ("exit 0", Ended::Exit(0)),
+        ("exit 3", Ended::Exit(3)),
+        ("kill -SEGV $$", Ended::Signal(11)),
+        ("kill -KILL $$", Ended::Signal(9)),
+    ] {
+        assert_eq!(ended(&quiet(script).await).await, expected, "{script}");
+    }
+    let child = quiet("echo 'KeyError: room' >&2; echo >&2; echo later; exit 1").await;
+    let end = ended(&child).await;
+    assert_eq!(end.text(&child.last_error()), "exit code 1: KeyError: room");
+}
+
+#[tokio::test]
+async fn its_lines_are_heard_before_its_end_is() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    let hear = move |said: Said<'_>| {
+        if let Said::Line { stream, text, .. } = said {
+            hears.lock().expect("whole").push((stream, text.to_owned()));
+        }
+    };
+    let child = Supervised::spawn(sh("echo out; echo err >&2; printf half"), hear).await.expect("a shell");
+    ended(&child).await;
+    let mut heard = heard.lock().expect("whole").clone();
+    heard.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
+    let line = |stream, text: &str| (stream, text.to_owned());
+    let expected = [line(Stream::Stdout, "out"), line(Stream::Stdout, "half"), line(Stream::Stderr, "err")];
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn a_child_that_asks_is_terminated_and_a_deaf_one_is_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (asked, ready) = (file(&dir, "asked"), file(&dir, "ready"));
+    let script = format!(
+        "trap 'echo yes > {}; exit 7' TERM; echo > {}; while :; do sleep 0.05; done",
+        asked.display(),
+        ready.display()
+    );
+    let child = quiet(&script).await;
+    until("the trap", || ready.exists()).await;
+    child.terminate();
+    assert_eq!(ended(&child).await, Ended::Exit(7));
+    assert_eq!(written(&asked).await, "yes");
+
+    let deaf = quiet("trap '' TERM; while :; do sleep 0.05; done").await;
+    deaf.terminate();
+    deaf.kill(Some(Ended::Unresponsive(SOON)));
+    assert_eq!(ended(&deaf).await, Ended::Unresponsive(SOON));
+    // Nobody is hit any more.
+    deaf.terminate();
+    deaf.kill(None);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn drain_10_dropped_it_dies_with_its_group_and_is_reaped() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, "grandchild");
+    let child = quiet(&format!("sleep 1000 & echo $! > {}; wait", path.display())).await;
+    let grandchild = written(&path).await;
+    let pid = child.pid().to_string();
+    assert!(runs(&pid) && runs(&grandchild));
+    drop(child);
+    until("both to be gone", || !runs(&grandchild) && !Path::new("/proc").join(&pid).exists()).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn drain_10_what_left_the_group_is_found_by_its_mark() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, "stray");
+    let other = quiet("sleep 1000").await;
+    let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 1000' & sleep 1000", path.display());
+    let child = quiet(&script).await;
+    let stray = written(&path).await;
+    assert!(runs(&stray));
+    child.kill(None);
+    assert_eq!(ended(&child).await, Ended::Signal(9));
+    assert!(!runs(&stray), "a stray outlived its job");
+    assert!(runs(&other.pid().to_string()), "another job was hit");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_escaped_holder_of_the_pipe_does_not_hold_the_end() {
+    // Without its mark it is not found; it keeps the pipes open.
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, "stray");
+    let script = format!(
+        "env -u {1} setsid sh -c 'echo $$ > {0}; exec sleep 60' & while [ ! -s {0} ]; do sleep 0.02; done",
+        path.display(),
+        super::MARK
+    );
+    let child = quiet(&script).await;
+    let stray = written(&path).await;
+    assert_eq!(ended(&child).await, Ended::Exit(0));
+    assert!(runs(&stray), "it was found after all, and this test shows nothing");
+    Command::new("kill").arg(&stray).status().expect("kill");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_memory_is_that_of_its_descendants_too() {
+    let lone = quiet("exec sleep 1000").await;
+    let many = quiet("for i in 1 2 3 4; do sleep 1000 & done; wait").await;
+    let sleepers =
+        || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", many.pid())).unwrap_or_default();
+    until("four sleepers", || sleepers().split_whitespace().count() == 4).await;
+    let (one, five) = (lone.memory().await.expect("a size"), many.memory().await.expect("a size"));
+    assert!(one > 0 && five > 2 * one, "{one} and {five}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_started_is_an_error() {
+    let missing = Supervised::spawn(Command::new("/no/such/program"), |_| ()).await;
+    assert_eq!(missing.expect_err("an error").kind(), std::io::ErrorKind::NotFound);
+}
+
+#[test]
+fn the_own_executable_is_what_it_was() {
+    let own = Executable::own().expect("it is open");
+    let listed = own
+        .command()
+        .args(["--list", "--exact", "process::tests::the_own_executable_is_what_it_was"])
+        .output();
+    let listed = String::from_utf8(listed.expect("it runs").stdout).expect("text");
+    assert!(listed.contains("the_own_executable_is_what_it_was: test"), "{listed}");
+}
