@@ -16,6 +16,7 @@ use std::sync::Arc;
 use last_call_worker::process::Executable;
 use last_call_worker::{StartError, Worker};
 
+use self::accept::AcceptIf;
 use self::job::Agent;
 pub(crate) use self::launch::{asked_for as launch_asked_for, launch};
 pub(crate) use self::options::RunOptions;
@@ -27,13 +28,13 @@ pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     Executable::own()
         .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
     let RunOptions { worker: of_worker, job_type, accept_if, agent } = options;
-    let agent = Arc::new(Agent::new(agent)?);
-    let accept_if = accept_if.as_deref().map(accept::Command::new).transpose()?.map(Arc::new);
+    let agent = Arc::new(Agent::new(agent, of_worker.limits())?);
+    let accept_if = accept_if.as_deref().map(AcceptIf::new).transpose()?.map(Arc::new);
     let mut worker = Worker::new("").job_type(job_type.into());
-    if let Some(command) = accept_if {
+    if let Some(accept_if) = accept_if {
         worker = worker.on_request(move |request| {
-            let command = command.clone();
-            async move { command.decide(request).await }
+            let accept_if = accept_if.clone();
+            async move { accept_if.decide(request).await }
         });
     }
     let worker = worker.entrypoint(move |job| {

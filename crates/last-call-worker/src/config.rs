@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) runner: Runner,
     pub(crate) idle_processes: usize,
     pub(crate) initialize_within: Duration,
+    pub(crate) process_limits: crate::process::Limits,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin_socket: Option<PathBuf>,
     pub(crate) admin_token: Option<Secret>,
@@ -45,6 +46,10 @@ pub(crate) struct Config {
 impl Config {
     /// Checks `options`; `agent_name` is the program's own.
     pub(crate) fn new(options: &Options, mode: Mode, agent_name: &str) -> Result<Self, StartError> {
+        if let (Runner::Tasks, Some(option)) = (options.runner, options.limits.given()) {
+            let error = format!("{option} is for jobs that are processes: say --runner process as well");
+            return Err(StartError::Usage(error));
+        }
         let development = mode == Mode::Development;
         let usual = Load::from_thousandths(700);
         let threshold = options.load_threshold.map(|threshold| threshold.0.map(Load::from_fraction));
@@ -73,6 +78,7 @@ impl Config {
             runner: options.runner,
             idle_processes: options.idle_processes.map_or_else(usual_idle_processes, usize::from),
             initialize_within: options.initialize_timeout,
+            process_limits: options.limits.clone(),
             http: options.http.unwrap_or(Http(Some(address))).0,
             admin_socket: options.admin_socket.clone(),
             admin_token: non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),

@@ -1,4 +1,4 @@
-//! The port for probes and scrapers: `/`, `/worker`, `/livez`, `/readyz`, `/metrics`, read-only.
+//! The port for probes and scrapers: `/`, `/worker`, `/worker/jobs`, `/livez`, `/readyz`, `/metrics`, read-only.
 //!
 //! Owns the pages and the bounds on their clients: 256 connections, one request each, 10 s for all of
 //! it. Refuses to change anything: the verbs of [`crate::admin`] appear here only where an admin token
@@ -26,6 +26,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::jobs::Line;
 use crate::metrics::{self, Metrics};
 use crate::observe::{Snapshot, Verb};
 use crate::secret::Secret;
@@ -157,6 +158,7 @@ fn pages(ops: Arc<Ops>) -> Router {
     let router = Router::new()
         .route("/", get(health))
         .route("/worker", get(worker))
+        .route("/worker/jobs", get(jobs))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(scrape));
@@ -204,6 +206,16 @@ async fn worker(State(ops): State<Arc<Ops>>) -> Json<WorkerPage> {
         protocol_version: PROTOCOL_VERSION,
         project_type: "rust",
     })
+}
+
+/// The jobs that run, and what each one's process uses, where it has one.
+#[derive(Debug, Serialize)]
+struct JobsPage {
+    jobs: Vec<Line>,
+}
+
+async fn jobs(State(ops): State<Arc<Ops>>) -> Json<JobsPage> {
+    Json(JobsPage { jobs: ops.metrics.running.page() })
 }
 
 /// Whether a restart would mend anything; a drain, long or wedged, is life.

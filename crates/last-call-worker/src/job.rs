@@ -21,6 +21,7 @@ pub(crate) use phase::JobPhase;
 pub use phase::{Draining, StopReason, Stopping};
 pub(crate) use tasks::{Tasks, panic_text};
 
+use crate::jobs::{Jobs, Usage};
 use crate::otel::JobTrace;
 use crate::runner::FromUser;
 use crate::secret::Secret;
@@ -51,6 +52,7 @@ struct Inner {
     events: mpsc::UnboundedSender<FromUser>,
     requested: Mutex<Option<String>>,
     failed_with: Mutex<&'static str>,
+    jobs: Jobs,
 }
 
 /// What came with the assignment.
@@ -69,6 +71,7 @@ impl JobContext {
         trace: JobTrace,
         phase: watch::Receiver<JobPhase>,
         events: mpsc::UnboundedSender<FromUser>,
+        jobs: Jobs,
     ) -> Self {
         Self(Arc::new(Inner {
             info,
@@ -81,6 +84,7 @@ impl JobContext {
             events,
             requested: Mutex::default(),
             failed_with: Mutex::default(),
+            jobs,
         }))
     }
 
@@ -238,6 +242,11 @@ impl JobContext {
             agent_name = info.agent_name()
         );
         CURRENT.scope(self.clone(), self.trace().run(future)).instrument(span)
+    }
+
+    /// For the operators' pages.
+    pub(crate) fn uses(&self, process: u32, usage: Option<Usage>) {
+        self.0.jobs.uses(&JobId::from(self.id()), process, usage);
     }
 
     pub(crate) fn trace(&self) -> &JobTrace {

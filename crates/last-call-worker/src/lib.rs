@@ -24,6 +24,7 @@ mod http;
 mod init;
 mod job;
 mod job_process;
+mod jobs;
 mod link;
 mod load;
 mod log;
@@ -57,6 +58,7 @@ pub use exit::Exit;
 pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
 };
+pub use jobs::Usage;
 pub use last_call_proto::{JobId, Outcome};
 pub use log::Logs;
 pub use offer::{Acceptance, JobRequest, Reply};

@@ -16,6 +16,7 @@ mod cgroup;
 mod host;
 
 use cgroup::Places;
+pub(crate) use cgroup::keyed;
 use host::Ticks;
 
 /// The pause between two samples.

@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::jobs::Jobs;
 use crate::observe::Snapshot;
 
 mod label;
@@ -60,6 +61,8 @@ pub(crate) struct Metrics {
     pub(crate) assignments_missed: Counter,
     /// Assignments of jobs that were not accepted here.
     pub(crate) assignments_unknown: Counter,
+    /// Jobs that run, and what their processes use.
+    pub(crate) running: Jobs,
     /// Jobs ended, by outcome.
     pub(crate) jobs: By<Outcome, Counter>,
     /// Frames from the server that were not used, by reason.
@@ -107,6 +110,8 @@ impl Metrics {
         let load = add(sdk, "lk_agents_worker_load", "Worker load, 0 to 1", Gauge::default());
 
         let own = registry.sub_registry_with_prefix("last_call");
+        let running = Jobs::default();
+        own.register_collector(Box::new(running.clone()));
         let from_snapshot = FromSnapshot::register(own, active_jobs, load);
         let mut counter = |name, help| add(own, name, help, Counter::default());
         Self {
@@ -140,6 +145,7 @@ impl Metrics {
                 "From the moment when the link reads the signal to WS_FULL on the socket",
                 histogram(&FULL_BUCKETS),
             ),
+            running,
             initialize_seconds,
             child_processes,
             from_snapshot,

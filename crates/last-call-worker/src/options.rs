@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::log::Format;
+use crate::process::Limits;
 
 /// The commands of a worker program. Flatten it into your own clap parser, parse that with
 /// [`crate::parse`], and give it to [`crate::run_with`].
@@ -33,6 +34,16 @@ pub(crate) enum Command {
     Dev(Box<Options>),
     /// Run one job in a room, without being dispatched, and exit when it ends
     Connect(Box<ConnectOptions>),
+}
+
+impl Command {
+    /// Whether the worker is to have an init (`--reap`).
+    pub(crate) fn reaps(&self) -> bool {
+        match self {
+            Self::Start(options) | Self::Dev(options) => options.reap,
+            Self::Connect(_) => false,
+        }
+    }
 }
 
 /// A program that is nothing but a worker.
@@ -108,6 +119,12 @@ pub struct Options {
     /// With --runner process: how long a process may take from its start to the end of prewarming
     #[arg(long, env = "LAST_CALL_INITIALIZE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Jobs")]
     pub(crate) initialize_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    /// Stay as a tiny init and run the worker as its child: orphans are reaped, and whatever a killed worker leaves
+    /// behind is killed (Linux). Process 1 does so unasked
+    #[arg(long, env = "LAST_CALL_REAP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Processes")]
+    pub(crate) reap: bool,
 
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8081, in dev
     /// 127.0.0.1:0]
@@ -199,6 +216,17 @@ pub(crate) struct ConnectOptions {
 pub(crate) enum Runner {
     Tasks,
     Process,
+    /// As tasks that have a process each, of their own making.
+    #[value(skip)]
+    Program,
+}
+
+impl Options {
+    /// What a job's process may use: for a program that starts one itself.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
 }
 
 /// A load threshold, or none.

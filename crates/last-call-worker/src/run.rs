@@ -44,8 +44,9 @@ const _: () = {
 /// runtime of its own and may block, spin or panic there without touching the drain. Before `run` begins
 /// SIGTERM ends the process, which is harmless: nothing is registered yet.
 ///
-/// With `--runner process` each job's process runs `main` up to here again, and as process 1 this stays as an init whose
-/// child does: build the worker before, and nothing else. In a job's process `run` does not return.
+/// With `--runner process` each job's process runs `main` up to here again, and as process 1, or with `--reap`, this
+/// stays as an init whose child does: build the worker before, and nothing else. In a job's process `run` does not
+/// return.
 ///
 /// For flags of your own see [`run_with`]; for a worker inside a program that has a runtime,
 /// [`Worker::serve`].
@@ -64,13 +65,14 @@ pub fn run_with(cli: Cli, worker: Worker) -> ExitCode {
 /// As [`run_with`], for a program that has only `start`, under a name of its own, has parsed its options, and starts
 /// a process for each job itself.
 #[must_use]
-pub fn run_start(options: Options, worker: Worker) -> ExitCode {
+pub fn run_start(mut options: Options, worker: Worker) -> ExitCode {
     if options.runner == Runner::Process {
         let error =
             StartError::Usage("--runner process: each job has a process of its own here anyway".to_owned());
         say(&error);
         return Exit::from(&error).into();
     }
+    options.runner = Runner::Program;
     guarded(worker, |options| Cli { command: Command::Start(Box::new(options)) }, options)
 }
 
@@ -79,7 +81,7 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     if let Some(control) = job_process::recognise() {
         return serve_a_job(control, &cli(given).command, worker);
     }
-    if let Some(ended) = crate::init::serve() {
+    if let Some(ended) = crate::init::as_process_1() {
         return ended;
     }
     let (control, orders) = mpsc::unbounded_channel();
@@ -87,6 +89,14 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     let signals = Signals::catch();
     let threads = job_process::other_threads();
     let cli = cli(given);
+    match crate::init::by_choice(cli.command.reaps()) {
+        Ok(None) => {}
+        Ok(Some(ended)) => return ended,
+        Err(error) => {
+            say(&error);
+            return Exit::from(&error).into();
+        }
+    }
     let signals = signals.map_err(|error| StartError::System { what: "signal handlers", error });
     let controls = signals.map(|signals| Controls { control, orders, signals: Some(signals), threads });
     match controls.and_then(|controls| program(cli.command, worker, controls)) {
@@ -133,6 +143,9 @@ fn prepare_for_a_job(control: &job_process::Control, command: &Command) -> Resul
     let _ = crate::otel::start();
     config::logging(&options.log, mode, control.pretty)?;
     log_panics();
+    let limits = &options.limits;
+    let confined = crate::process::confine(limits.cgroup.as_deref(), limits.open_files);
+    confined.map_err(|error| StartError::System { what: "limits of a job's process", error })?;
     user_runtime(options.user_threads)
 }
 
@@ -141,6 +154,7 @@ fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> R
     config::logging(&options.log, mode, io::stdout().is_terminal())?;
     telemetry.log();
     log_panics();
+    crate::init::warn_without_one(controls.threads);
     let config = Config::new(options, mode, &worker.program.agent_name)?;
     if config.runner == Runner::Process {
         job_process::warn_of_what_is_repeated(controls.threads);
@@ -155,6 +169,7 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
     config::logging(&options.log, Mode::Development, true)?;
     telemetry.log();
     log_panics();
+    crate::init::warn_without_one(controls.threads);
     let endpoint = config::endpoint(&options.server)?;
     let keys = config::keys(&options.server)?;
     let identity = options.identity.clone().unwrap_or_else(|| format!("agent-{:08x}", fastrand::u32(..)));

@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
 use crate::job_process::Processes;
+use crate::jobs::Jobs;
 use crate::offer::{JobRequest, Reply};
 use crate::otel::JobTrace;
 use crate::program::Program;
@@ -61,6 +62,8 @@ pub(crate) struct TaskRunner {
     events: mpsc::UnboundedSender<FromUser>,
     state: Prewarmed,
     load_asked: Arc<AtomicBool>,
+    /// Those that run, for operators.
+    jobs: Jobs,
     asked: HashMap<JobId, AbortHandle>,
     running: HashMap<JobId, Running>,
 }
@@ -97,6 +100,7 @@ impl TaskRunner {
         processes: Option<Processes>,
         events: mpsc::UnboundedSender<FromUser>,
         prewarmed: oneshot::Receiver<Option<State>>,
+        jobs: Jobs,
     ) -> Self {
         let state = Prewarmed::Waiting(prewarmed);
         Self {
@@ -106,6 +110,7 @@ impl TaskRunner {
             events,
             state,
             load_asked: Arc::default(),
+            jobs,
             asked: HashMap::new(),
             running: HashMap::new(),
         }
@@ -162,7 +167,8 @@ impl TaskRunner {
         given.state = self.state.get();
         let (phase, seen) = watch::channel(JobPhase::default());
         let (cancel, cancelled) = oneshot::channel();
-        let context = JobContext::new(info, given, trace, seen, self.events.clone());
+        self.jobs.begin(job);
+        let context = JobContext::new(info, given, trace, seen, self.events.clone(), self.jobs.clone());
         let (program, events, id) = (self.program.clone(), self.events.clone(), job.clone());
         let task = if let Some(processes) = self.processes.clone() {
             let runtime = processes.runtime.clone();
@@ -224,6 +230,7 @@ impl TaskRunner {
 
     /// Ends a job. Code that blocks its thread is left behind: nothing ends a thread but its process.
     pub(crate) fn kill(&mut self, job: &JobId) {
+        self.jobs.end(job);
         if let Some(running) = self.running.remove(job) {
             running.task.abort();
             running.context.tasks().close();
@@ -234,6 +241,7 @@ impl TaskRunner {
 
     /// The job's last report is out: forget it.
     pub(crate) fn release(&mut self, job: &JobId) {
+        self.jobs.end(job);
         if let Some(running) = self.running.remove(job) {
             self.drop_there(running);
         }

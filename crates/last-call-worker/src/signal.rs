@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::{flag, low_level};
 
@@ -64,6 +64,11 @@ impl Signals {
     }
 }
 
+/// The set of them.
+pub(crate) fn ours() -> SigSet {
+    SIGNALS.into_iter().filter_map(|signal| Signal::try_from(signal).ok()).collect()
+}
+
 /// In a job's process: signals that reach it beside the worker, as where a supervisor signals every process, do
 /// nothing. By handlers, since what is ignored would be ignored in what the job starts, too.
 pub(crate) fn leave_to_the_worker() -> io::Result<()> {
@@ -71,7 +76,6 @@ pub(crate) fn leave_to_the_worker() -> io::Result<()> {
     for signal in SIGNALS {
         flag::register(signal, nothing.clone())?;
     }
-    SigSet::empty().thread_set_mask()?;
     Ok(())
 }
 

@@ -149,8 +149,10 @@ pub(crate) fn serve(
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
     let (idle, within) = (config.idle_processes, config.initialize_within);
+    let limits = config.process_limits;
     let in_processes = config.runner == Runner::Process;
-    let pool = in_processes.then(|| job_process::start(idle, within, metrics.clone(), control.clone()));
+    let pool =
+        in_processes.then(|| job_process::start(idle, within, limits, metrics.clone(), control.clone()));
     let pool = pool.transpose()?;
     let processes = pool.as_ref().map(|pool| pool.processes.clone());
     let (warm, warmed) = oneshot::channel();
@@ -294,7 +296,7 @@ fn make_link(
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
-        runner: TaskRunner::new(user, program, processes, to_link, warmed),
+        runner: TaskRunner::new(user, program, processes, to_link, warmed, parts.metrics.running.clone()),
         signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,

@@ -9,6 +9,8 @@ mod cli;
 mod collector;
 mod config;
 mod drain;
+mod init;
+mod limits;
 mod offers;
 #[cfg(feature = "otel")]
 mod otel;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use last_call_worker::process::{Ended, Said, Stream, Supervised};
+use last_call_worker::process::{Ended, Groups, Limits, Pings, Said, Start, Stream, Supervised};
 use last_call_worker::{JobContext, Stopping};
 use nix::unistd::{AccessFlags, access};
 use tokio::io::AsyncWriteExt;
@@ -20,7 +20,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Sender as PipeSender;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::control::{Heard, ToProgram};
 use super::document::{self, Document};
@@ -32,10 +32,6 @@ use crate::failure::Failure;
 const DOCUMENT: i32 = 3;
 const CONTROL: i32 = 4;
 
-/// Between two looks at a job's memory.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Pings in the time that an answer may take.
-const PINGS: u32 = 3;
 /// Lines to a program that does not read; each is short.
 const UNREAD: usize = 16;
 /// The last lines on file descriptor 4, after the end.
@@ -46,7 +42,11 @@ const TERMINATED: i32 = 128 + SIGTERM;
 
 /// The program and what was said of it on the command line.
 #[derive(Debug)]
-pub(super) struct Agent(AgentOptions);
+pub(super) struct Agent {
+    options: AgentOptions,
+    limits: Limits,
+    groups: Option<Groups>,
+}
 
 /// A job failed; why.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +54,10 @@ pub(super) struct Agent(AgentOptions);
 pub(super) struct Failed(String);
 
 impl Agent {
-    pub(super) fn new(options: AgentOptions) -> Result<Self, Failure> {
+    pub(super) fn new(options: AgentOptions, limits: &Limits) -> Result<Self, Failure> {
         found(&options.program).map_err(Failure::Usage)?;
-        Ok(Self(options))
+        let groups = limits.groups().map_err(Failure::Usage)?;
+        Ok(Self { options, limits: limits.clone(), groups })
     }
 
     /// Runs the program for one job. Dropped, it leaves the process to the job's shutdown callback, and dropped with
@@ -69,7 +70,8 @@ impl Agent {
         let control = UnixStream::from_std(control).map_err(cannot)?;
         let command = self.command(&job, theirs, program.into()).map_err(cannot)?;
         let (say, said) = mpsc::unbounded_channel();
-        let child = Supervised::spawn(command, move |line| drop(say.send(Line::from(line)))).await;
+        let start = Start { command, groups: self.groups.clone(), deaf: true };
+        let child = Supervised::spawn(start, move |line| drop(say.send(Line::from(line)))).await;
         let child = child.map_err(cannot)?;
         tracing::info!(pid = child.pid(), "the program runs");
         let (hears, speaks) = control.into_split();
@@ -88,13 +90,13 @@ impl Agent {
     }
 
     fn command(&self, job: &JobContext, document: OwnedFd, control: OwnedFd) -> io::Result<Command> {
-        let mut command = launch::command(&self.0.program, self.0.open_files)?;
+        let mut command = launch::command(&self.options.program, &self.limits)?;
         environment(&mut command);
         command.stdin(Stdio::null());
         command.env("LIVEKIT_URL", job.url());
         command.env("LAST_CALL_JOB_FD", DOCUMENT.to_string());
         command.env("LAST_CALL_CONTROL_FD", CONTROL.to_string());
-        if self.0.token == TokenBy::Env {
+        if self.options.token == TokenBy::Env {
             command.env("LAST_CALL_TOKEN", job.token());
         }
         let mappings = vec![
@@ -185,7 +187,8 @@ impl Watch<'_> {
 
     /// Tells the program what the job is told, and looks after it. Never done.
     async fn pass_on(&self, heard: &Heard) {
-        tokio::join!(self.drains(), self.stops(heard), self.pings(heard), self.memory());
+        let memory = self.agent.limits.watch_memory(&self.process.child, self.job);
+        tokio::join!(self.drains(), self.stops(heard), self.pings(heard), memory);
     }
 
     async fn drains(&self) {
@@ -204,35 +207,11 @@ impl Watch<'_> {
     }
 
     async fn pings(&self, heard: &Heard) {
-        let Some(limit) = self.agent.0.ping_limit else { return };
-        let mut due = interval(limit / PINGS);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Some(mut pings) = Pings::new(&self.agent.limits) else { return };
         loop {
-            due.tick().await;
-            if heard.answered().elapsed() > limit {
-                return self.process.child.kill(Some(Ended::Unresponsive(limit)));
-            }
-            self.say(ToProgram::Ping);
-        }
-    }
-
-    async fn memory(&self) {
-        let AgentOptions { memory_warn, memory_limit, .. } = &self.agent.0;
-        if memory_warn.is_none() && memory_limit.is_none() {
-            return;
-        }
-        let mut due = interval(LOOK_EVERY);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut warned = false;
-        loop {
-            due.tick().await;
-            let Some(used) = self.process.child.memory().await else { continue };
-            if let Some(limit) = memory_limit.map(|limit| limit.as_u64()).filter(|limit| used > *limit) {
-                return self.process.child.kill(Some(Ended::MemoryLimit { used, limit }));
-            }
-            if !warned && memory_warn.is_some_and(|warn| used > warn.as_u64()) {
-                warned = true;
-                tracing::warn!(mib = used >> 20, "the job uses much memory (--memory-warn)");
+            match pings.next(|| heard.answered().elapsed()).await {
+                Ok(()) => self.say(ToProgram::Ping),
+                Err(ended) => return self.process.child.kill(Some(ended)),
             }
         }
     }
@@ -340,7 +319,9 @@ mod tests {
         assert_eq!(found("sh"), Ok(()));
         assert_eq!(found("/bin/sh"), Ok(()));
         assert_eq!(found("/no/such/agent"), Err("there is no program /no/such/agent".to_owned()));
-        assert!(found("/etc/hostname").is_err_and(|why| why.contains("cannot be run")));
+        let text = tempfile::NamedTempFile::new().expect("a file");
+        let text = text.path().to_str().expect("a path of text");
+        assert!(found(text).is_err_and(|why| why.contains("cannot be run")));
         assert!(found("no-such-agent").is_err_and(|why| why.contains("./no-such-agent")));
         assert!(found("").is_err());
         assert!(super::found(&[]).is_err());

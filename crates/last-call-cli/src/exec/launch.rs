@@ -6,15 +6,16 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use last_call_worker::process::Executable;
+use last_call_worker::process::{self, Executable, Limits};
 
 /// The name of the hidden command.
 const NAME: &str = "launch-agent";
 /// As a shell says that it cannot run something.
 const CANNOT_RUN: u8 = 127;
-const NO_LIMIT: &str = "-";
+const NONE: &str = "-";
 
 /// Whether this process is that stage.
 pub(crate) fn asked_for() -> bool {
@@ -22,10 +23,11 @@ pub(crate) fn asked_for() -> bool {
 }
 
 /// The command that starts `program` by way of that stage.
-pub(super) fn command(program: &[OsString], open_files: Option<u64>) -> io::Result<Command> {
+pub(super) fn command(program: &[OsString], limits: &Limits) -> io::Result<Command> {
     let mut command = Executable::own()?.command();
     command.arg(NAME).arg(std::process::id().to_string());
-    command.arg(open_files.map_or_else(|| NO_LIMIT.to_owned(), |files| files.to_string()));
+    command.arg(limits.open_files.map_or_else(|| NONE.to_owned(), |files| files.to_string()));
+    command.arg(limits.cgroup.as_deref().unwrap_or(Path::new(NONE)));
     command.args(program);
     Ok(command)
 }
@@ -33,48 +35,31 @@ pub(super) fn command(program: &[OsString], open_files: Option<u64>) -> io::Resu
 /// That stage: becomes the program, or says why not.
 pub(crate) fn launch() -> ExitCode {
     let mut arguments = std::env::args_os().skip(2);
-    let why = match (arguments.next(), arguments.next(), arguments.next()) {
-        (Some(parent), Some(open_files), Some(program)) => match prepare(&parent, &open_files) {
+    let mut next = || arguments.next();
+    let why = if let (Some(parent), Some(open_files), Some(cgroup), Some(program)) =
+        (next(), next(), next(), next())
+    {
+        match prepare(&parent, &open_files, &cgroup) {
             Ok(()) => {
                 let error = Command::new(&program).args(arguments).exec();
                 format!("cannot run {}: {error}", program.display())
             }
             Err(error) => format!("cannot prepare the process for {}: {error}", program.display()),
-        },
-        (None, ..) | (Some(_), None, _) | (Some(_), Some(_), None) => {
-            format!("{NAME} is for `last-call run` to start")
         }
+    } else {
+        format!("{NAME} is for `last-call run` to start")
     };
     // Standard error is the worker's log; where it is gone, so is the worker.
     let _ = writeln!(io::stderr(), "{why}");
     ExitCode::from(CANNOT_RUN)
 }
 
-fn prepare(parent: &OsStr, open_files: &OsStr) -> io::Result<()> {
+fn prepare(parent: &OsStr, open_files: &OsStr, cgroup: &OsStr) -> io::Result<()> {
     let number = |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok());
-    #[cfg(target_os = "linux")]
-    {
-        use nix::sys::prctl;
-        use nix::sys::signal::Signal;
-
-        prctl::set_pdeathsig(Signal::SIGKILL)?;
-        prctl::set_no_new_privs()?;
-    }
+    process::end_with_the_parent()?;
     // A worker that ended before this held is another's child's parent by now.
     if number(parent) != Some(u64::from(std::os::unix::process::parent_id())) {
         return Err(io::Error::other("the worker has ended"));
     }
-    limits(number(open_files))
-}
-
-/// No core files, which would hold the token; and as many open files as it may have.
-fn limits(open_files: Option<u64>) -> io::Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    if let Some(files) = open_files {
-        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        setrlimit(Resource::RLIMIT_NOFILE, files.min(most), files.min(most))?;
-    }
-    Ok(())
+    process::confine((cgroup != NONE).then_some(Path::new(cgroup)), number(open_files))
 }

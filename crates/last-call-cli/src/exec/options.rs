@@ -3,9 +3,7 @@
 //! Owns their definitions. Refuses those of every worker, which are flattened in.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use last_call_worker::JobType;
 
@@ -44,9 +42,16 @@ pub(crate) struct RunOptions {
         help_heading = "Jobs"
     )]
     pub(super) job_type: Type,
-    /// A command that decides on offers: it gets the job as JSON on standard input; exit code 0 accepts, any other
-    /// leaves the job to the next worker
-    #[arg(long, env = "LAST_CALL_ACCEPT_IF", value_name = "COMMAND", help_heading = "Jobs")]
+    /// Who decides on offers. A command gets the job as JSON on standard input, and accepts with exit code 0. An
+    /// http:// or https:// URL gets it as the body of a POST, and accepts with a status of 200 to 299. Any other
+    /// answer, or none within --answer-within, leaves the job to the next worker
+    #[arg(
+        long,
+        env = "LAST_CALL_ACCEPT_IF",
+        value_name = "COMMAND|URL",
+        help_heading = "Jobs",
+        hide_env_values = true
+    )]
     pub(super) accept_if: Option<String>,
     #[command(flatten)]
     pub(super) agent: AgentOptions,
@@ -64,18 +69,6 @@ pub(crate) struct AgentOptions {
         help_heading = "Program"
     )]
     pub(super) token: TokenBy,
-    /// End a process that has not answered a ping on file descriptor 4 for so long [default: none is sent]
-    #[arg(long, env = "LAST_CALL_PING_LIMIT", value_name = "TIME", value_parser = limit, help_heading = "Program")]
-    pub(super) ping_limit: Option<Duration>,
-    /// Warn when a job, with all its processes, uses so much memory, such as 300MiB
-    #[arg(long, env = "LAST_CALL_MEMORY_WARN", value_name = "SIZE", help_heading = "Program")]
-    pub(super) memory_warn: Option<ByteSize>,
-    /// End a job that, with all its processes, uses more memory than this, such as 512MiB
-    #[arg(long, env = "LAST_CALL_MEMORY_LIMIT", value_name = "SIZE", help_heading = "Program")]
-    pub(super) memory_limit: Option<ByteSize>,
-    /// Files that a process may have open (RLIMIT_NOFILE) [default: as many as the worker]
-    #[arg(long, env = "LAST_CALL_OPEN_FILES", value_name = "N", value_parser = clap::value_parser!(u64).range(16..), help_heading = "Program")]
-    pub(super) open_files: Option<u64>,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(super) program: Vec<OsString>,
@@ -109,10 +102,4 @@ impl From<Type> for JobType {
             Type::Participant => Self::Participant,
         }
     }
-}
-
-fn limit(text: &str) -> Result<Duration, String> {
-    let least = Duration::from_millis(100);
-    last_call_worker::duration(text)
-        .and_then(|time| if time < least { Err("at least 100ms".to_owned()) } else { Ok(time) })
 }

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::wire::{self, Assignment, Failure, FromProcess, GREETING, News, Order, ToProcess, Why};
 use crate::error::StartError;
 use crate::job::{Draining, Given, JobContext, JobInfo};
+use crate::jobs::Jobs;
 use crate::link::Control as LinkControl;
 use crate::log::{FLUSH_WITHIN, flush};
 use crate::otel::JobTrace;
@@ -71,8 +72,7 @@ fn adopt(stdin: BorrowedFd<'_>) -> io::Result<Option<Control>> {
     socket.read_exact(&mut greeting)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     // In this order: a worker that dies between the two is seen by the second.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    crate::process::end_with_the_parent()?;
     if !is_of_the_parent(&socket) {
         return Err(io::Error::other("the worker that it was started for is gone"));
     }
@@ -111,7 +111,8 @@ async fn serve(control: Control, worker: Worker, user: Handle) -> Result<(), Gon
     let (events, heard) = mpsc::unbounded_channel();
     let (warm, warmed) = oneshot::channel();
     let (begin, mut begun) = mpsc::unbounded_channel();
-    let runner = TaskRunner::new(user.clone(), Arc::new(worker.program), None, events, warmed);
+    let runner =
+        TaskRunner::new(user.clone(), Arc::new(worker.program), None, events, warmed, Jobs::default());
     let mut serving = Serving { runner, socket, orders: wire::read(read), heard, job: None };
     let mut failed = crate::start::prewarm(worker.prewarm, &user, warm, begin);
     tokio::select! {
@@ -176,6 +177,7 @@ impl Serving {
                 self.runner.tell(&job, reason, within(stop.left_ms));
             }
             (Order::Cancel(_), Some(job)) => self.runner.cancel(&job),
+            (Order::Ping(_), _) => self.runner.probe(),
             // One job for each process, and nothing is said of a job before it is there.
             (Order::Run(_), Some(_)) | (Order::Draining(_) | Order::Stop(_) | Order::Cancel(_), None) => {}
         }
@@ -206,9 +208,9 @@ impl Serving {
                 let failure = Failure { text: text.to_string(), kind: kind.to_owned() };
                 Some((News::JobFailed(failure), true))
             }
+            FromUser::ProbeAnswered => Some((News::Pong(true), false)),
             // Offers are the worker's.
             FromUser::Heartbeat(_)
-            | FromUser::ProbeAnswered
             | FromUser::Load(_)
             | FromUser::Decided(..)
             | FromUser::DecisionFailed(..) => None,

@@ -2,7 +2,7 @@
 //!
 //! Owns the translation. Refuses to end the job: whoever drops this future does, and the process with it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use last_call_proto::{End, JobId};
 use livekit_protocol as livekit;
@@ -12,6 +12,7 @@ use super::pool::Processes;
 use super::process::Process;
 use super::wire::{Assignment, Failure, News, Order, Stop, Why, milliseconds};
 use crate::job::{JobContext, StopReason, Stopping};
+use crate::process::{Ended, Pings};
 use crate::runner::FromUser;
 
 impl Processes {
@@ -54,6 +55,11 @@ impl Conversation {
         tracing::debug!(process = process.pid(), "the job's process");
         process.say(Order::Run(Box::new(self.assignment()))).await;
         let (mut noticed, mut told, mut cancelling) = (false, false, false);
+        let (child, settings) = (process.supervised.clone(), process.settings.clone());
+        let watched = settings.limits.watch_memory(&child, &self.job);
+        tokio::pin!(watched);
+        let mut pings = Pings::new(&settings.limits);
+        let mut answered = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -69,6 +75,7 @@ impl Conversation {
                         }
                         return End::Failed(text.into());
                     }
+                    Some(News::Pong(_)) => answered = Instant::now(),
                     Some(news) => self.happened(news),
                     None => return End::Failed(format!("its process ended: {}", process.ended().await).into()),
                 },
@@ -84,6 +91,11 @@ impl Conversation {
                     cancelling = true;
                     process.say(Order::Cancel(true)).await;
                 }
+                due = next(&mut pings, || answered.elapsed()) => match due {
+                    Ok(()) => process.say(Order::Ping(true)).await,
+                    Err(ended) => child.kill(Some(ended)),
+                },
+                () = &mut watched => {}
             }
         }
     }
@@ -94,7 +106,9 @@ impl Conversation {
             News::Finishing(_) => FromUser::Finishing(self.id.clone()),
             News::StopRequested(reason) => return self.job.shutdown(reason),
             // Said before, or handled where they end the conversation.
-            News::Warm(_) | News::Failed(_) | News::Succeeded(_) | News::JobFailed(_) => return,
+            News::Warm(_) | News::Failed(_) | News::Succeeded(_) | News::JobFailed(_) | News::Pong(_) => {
+                return;
+            }
         };
         let _ = self.events.send(event);
     }
@@ -108,6 +122,14 @@ impl Conversation {
             worker_id: self.job.worker_id().to_owned(),
             trace: self.job.trace().carried(),
         }
+    }
+}
+
+/// Never, without pings.
+async fn next(pings: &mut Option<Pings>, answered: impl Fn() -> Duration) -> Result<(), Ended> {
+    match pings {
+        Some(pings) => pings.next(answered).await,
+        None => std::future::pending().await,
     }
 }
 

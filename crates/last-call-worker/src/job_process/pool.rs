@@ -14,7 +14,7 @@ use super::process::{Process, Seat, Settings};
 use crate::error::StartError;
 use crate::link::Control;
 use crate::metrics::Metrics;
-use crate::process::Executable;
+use crate::process::{Executable, Limits};
 
 /// Processes that start at the same time, for each core. Starting is work; prewarming is often waiting.
 const STARTING_A_CORE: usize = 8;
@@ -95,6 +95,7 @@ pub(crate) struct Started {
 pub(crate) fn start(
     idle: usize,
     initialize_within: Duration,
+    limits: Limits,
     metrics: Arc<Metrics>,
     control: mpsc::UnboundedSender<Control>,
 ) -> Result<Started, StartError> {
@@ -103,12 +104,13 @@ pub(crate) fn start(
     Executable::own().map_err(system("handle on its own executable"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("runtime for processes"))?;
+    let groups = limits.groups().map_err(StartError::Usage)?;
     let (orders, taken) = mpsc::unbounded_channel();
     let (fail, failed) = oneshot::channel();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let driver = Driver {
         core: Pool::new(PoolLimits { idle, refills: (cores / 2).max(1), starting: cores * STARTING_A_CORE }),
-        settings: Arc::new(Settings { initialize_within, metrics }),
+        settings: Arc::new(Settings { initialize_within, limits, groups, metrics }),
         orders: orders.clone(),
         wanting: HashMap::new(),
         idle: HashMap::new(),

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::pool::PoolOrder;
 use super::wire::{self, FromProcess, GREETING, News, Order, ToProcess};
 use crate::metrics::Metrics;
-use crate::process::{Ended, Executable, Said, Stream, Supervised};
+use crate::process::{Ended, Executable, Groups, Limits, Said, Start, Stream, Supervised};
 
 /// A process that has let go of its socket, or has said all, has this long to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// What all processes of a worker have in common.
 pub(super) struct Settings {
     pub(super) initialize_within: Duration,
+    pub(super) limits: Limits,
+    pub(super) groups: Option<Groups>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -47,7 +49,8 @@ impl Drop for Seat {
 
 /// A process that is initialised.
 pub(super) struct Process {
-    supervised: Supervised,
+    pub(super) supervised: Arc<Supervised>,
+    pub(super) settings: Arc<Settings>,
     socket: OwnedWriteHalf,
     heard: mpsc::Receiver<FromProcess>,
     pub(super) seat: Seat,
@@ -65,9 +68,9 @@ impl Drop for Counted {
 
 impl Process {
     /// Starts one, and waits until it is warm. Where it does not get there its seat says why.
-    pub(super) async fn start(mut seat: Seat, settings: &Settings) -> Option<Self> {
+    pub(super) async fn start(mut seat: Seat, settings: &Arc<Settings>) -> Option<Self> {
         let begun = Instant::now();
-        let (supervised, socket) = match spawn().await {
+        let (supervised, socket) = match spawn(settings.groups.clone()).await {
             Ok(spawned) => spawned,
             Err(error) => {
                 seat.why = format!("the system starts no process: {error}");
@@ -77,7 +80,16 @@ impl Process {
         settings.metrics.child_processes.inc();
         let counted = Counted(settings.metrics.clone());
         let (read, socket) = socket.into_split();
-        let mut process = Self { supervised, socket, heard: wire::read(read), seat, _counted: counted };
+        let supervised = Arc::new(supervised);
+        let settings = settings.clone();
+        let mut process = Self {
+            supervised,
+            settings: settings.clone(),
+            socket,
+            heard: wire::read(read),
+            seat,
+            _counted: counted,
+        };
         process.seat.why = match timeout(settings.initialize_within, process.next()).await {
             Ok(Some(News::Warm(_))) => {
                 settings.metrics.initialize_seconds.observe(begun.elapsed().as_secs_f64());
@@ -124,14 +136,15 @@ impl Process {
 }
 
 /// This program once more, with the same arguments and the same environment, and the socket as its standard input.
-async fn spawn() -> io::Result<(Supervised, UnixStream)> {
+async fn spawn(groups: Option<Groups>) -> io::Result<(Supervised, UnixStream)> {
     let (mut ours, theirs) = StdUnixStream::pair()?;
     ours.write_all(GREETING)?;
     ours.write_all(&[u8::from(crate::log::is_pretty())])?;
     ours.set_nonblocking(true)?;
     let mut command = Executable::own()?.command();
     command.args(std::env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
-    Ok((Supervised::spawn(command, hear).await?, UnixStream::from_std(ours)?))
+    let start = Start { command, groups, deaf: true };
+    Ok((Supervised::spawn(start, hear).await?, UnixStream::from_std(ours)?))
 }
 
 /// Standard output has the lines of the process's own log, which are whole already.

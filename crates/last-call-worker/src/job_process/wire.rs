@@ -23,7 +23,7 @@ const AHEAD: usize = 16;
 #[derive(Message)]
 #[prost(skip_debug)]
 pub(super) struct ToProcess {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5")]
     pub(super) order: Option<Order>,
 }
 
@@ -41,6 +41,9 @@ pub(super) enum Order {
     /// Cancel the entrypoint.
     #[prost(bool, tag = "4")]
     Cancel(bool),
+    /// Have user code's runtime answer.
+    #[prost(bool, tag = "5")]
+    Ping(bool),
 }
 
 /// Holds the join token: it goes this way, and through no argument and no variable.
@@ -82,7 +85,7 @@ pub(super) enum Why {
 
 #[derive(Message)]
 pub(super) struct FromProcess {
-    #[prost(oneof = "News", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "News", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(super) news: Option<News>,
 }
 
@@ -108,6 +111,9 @@ pub(super) enum News {
     Succeeded(bool),
     #[prost(message, tag = "7")]
     JobFailed(Failure),
+    /// User code's runtime has answered.
+    #[prost(bool, tag = "8")]
+    Pong(bool),
 }
 
 #[derive(Message)]

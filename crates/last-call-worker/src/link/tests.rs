@@ -1,6 +1,7 @@
 //! The driver against a scripted server in memory, on paused time: hours pass in milliseconds, and every
 //! instant is exact.
 
+use crate::jobs::Jobs;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +85,7 @@ impl Rig {
             policy: Policy::default(),
             source,
             registration: livekit::RegisterWorkerRequest::default(),
-            runner: TaskRunner::new(Handle::current(), Arc::new(worker.program), None, to_link, warmed),
+            runner: TaskRunner::new(Handle::current(), Arc::new(worker.program), None, to_link, warmed, Jobs::default()),
             signals: None,
             control: orders,
             verbs: mpsc::unbounded_channel().1,

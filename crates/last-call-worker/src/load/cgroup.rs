@@ -200,7 +200,7 @@ pub(super) fn parse_limit(text: &str) -> Option<u64> {
 }
 
 /// The number behind `key` in a file of "key number" lines.
-pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn keyed(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }

@@ -4,11 +4,14 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::jobs::Usage;
 
 /// Looks for strays again and again while there are any: they may fork meanwhile. This often at most.
 const PASSES: usize = 10;
@@ -52,15 +55,16 @@ fn has_mark(pid: i32, mark: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
 }
 
-/// The memory of a process and its descendants in bytes; pages that are shared count by their share. `None` where
-/// the kernel does not tell. Reads files, and may take milliseconds.
-pub(super) fn memory(pid: Pid) -> Option<u64> {
-    let mut sum = pss(pid.as_raw())?;
+/// What a process and its descendants use, and what those have used that are reaped. `None` where the kernel does not
+/// tell. Reads files, and may take milliseconds.
+pub(super) fn usage(pid: Pid) -> Option<Usage> {
+    let mut sum = Usage { memory: pss(pid.as_raw())?, cpu: cpu(pid.as_raw()).unwrap_or_default() };
     let mut parents = vec![pid.as_raw()];
     while let Some(parent) = parents.pop() {
         for child in children(parent) {
             // One that ended meanwhile uses none.
-            sum += pss(child).unwrap_or(0);
+            sum.memory += pss(child).unwrap_or(0);
+            sum.cpu += cpu(child).unwrap_or_default();
             parents.push(child);
         }
     }
@@ -71,6 +75,15 @@ fn pss(pid: i32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next());
     Some(kib?.parse::<u64>().ok()?.saturating_mul(1024))
+}
+
+fn cpu(pid: i32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything. Behind it: user and system time, of its own and of its reaped children.
+    let times = stat.rsplit_once(") ")?.1.split_whitespace().skip(11).take(4);
+    let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    let millis = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
+    Some(Duration::from_millis(millis))
 }
 
 fn children(pid: i32) -> Vec<i32> {

@@ -20,9 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::cgroup::{Group, Groups};
 use super::ended::Ended;
 use super::lines::{self, Rate, Said, Stream};
 use super::{spawner, system};
+use crate::jobs::Usage;
 
 /// The variable by which whatever a child started is found again. Its value is one for each child.
 pub const MARK: &str = "LAST_CALL_JOB_MARK";
@@ -45,6 +47,24 @@ static MARKS: OnceLock<String> = OnceLock::new();
 /// The kernel's kills for want of memory that were put down to a child, or came before the first.
 static OOM_KILLS_KNOWN: Mutex<Option<u64>> = Mutex::new(None);
 
+/// How a child starts.
+#[derive(Debug)]
+pub struct Start {
+    /// What it runs.
+    pub command: Command,
+    /// Where it joins its group by [`confine`](super::confine), if it has one.
+    pub groups: Option<Groups>,
+    /// It starts with SIGTERM and its like blocked, and lets them through by [`confine`](super::confine): until it
+    /// knows what to do with one, it may not die of it.
+    pub deaf: bool,
+}
+
+impl From<Command> for Start {
+    fn from(command: Command) -> Self {
+        Self { command, groups: None, deaf: false }
+    }
+}
+
 /// A child process, the leader of a process group of its own. Dropped, it is killed with its group.
 #[derive(Debug)]
 pub struct Supervised {
@@ -56,6 +76,7 @@ pub struct Supervised {
 struct Life {
     pid: Pid,
     mark: String,
+    group: Option<Group>,
     state: Mutex<State>,
     last_error: Mutex<String>,
 }
@@ -66,12 +87,14 @@ struct State {
     /// Its number may belong to another process.
     reaped: bool,
     killed: bool,
+    /// The kernel has killed in its group for want of memory.
+    out_of_memory: bool,
     /// Why it was killed, where that says more than its status does.
     cause: Option<Ended>,
 }
 
 impl Supervised {
-    /// Starts `command` on a thread that lives as long as this process, in a process group of its own, with pipes as
+    /// Starts a command on a thread that lives as long as this process, in a process group of its own, with pipes as
     /// standard output and standard error. `hear` gets what comes out of them, and must not block. Its watch runs on
     /// the runtime that this is called on.
     ///
@@ -80,27 +103,31 @@ impl Supervised {
     /// # Errors
     /// If the system starts no process: no such program, no memory, too many processes.
     pub async fn spawn(
-        mut command: Command,
+        start: impl Into<Start>,
         hear: impl Fn(Said<'_>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let Start { mut command, groups, deaf } = start.into();
         let mark = next_mark();
+        let group = groups.map(|groups| groups.create(&mark)).transpose()?;
         command.env(MARK, &mark).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         count_oom_kills_so_far();
         let runtime = Handle::current();
-        spawner::spawn(command, move |child| Self::watched(child, mark, hear, &runtime)).await
+        spawner::spawn(command, deaf, move |child| Self::watched(child, mark, group, hear, &runtime)).await
     }
 
     fn watched(
         mut child: Child,
         mark: String,
+        group: Option<Group>,
         hear: impl Fn(Said<'_>) + Send + Sync + 'static,
         runtime: &Handle,
     ) -> Self {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let number = i32::try_from(child.id()).unwrap_or(i32::MAX);
-        let state = State { child, reaped: false, killed: false, cause: None };
+        let state = State { child, reaped: false, killed: false, out_of_memory: false, cause: None };
         let state = Mutex::new(state);
-        let life = Arc::new(Life { pid: Pid::from_raw(number), mark, state, last_error: Mutex::default() });
+        let life =
+            Arc::new(Life { pid: Pid::from_raw(number), mark, group, state, last_error: Mutex::default() });
         lock(&LIVE).insert(number, life.clone());
         let (tell, ended) = watch::channel(None);
         let watched = life.clone();
@@ -151,12 +178,11 @@ impl Supervised {
         lock(&self.life.last_error).clone()
     }
 
-    /// The memory of it and its descendants in bytes; pages that are shared count by their share. `None` where the
-    /// system does not tell. Cancel safe.
-    pub async fn memory(&self) -> Option<u64> {
+    /// What it and its descendants use. `None` where the system does not tell. Cancel safe.
+    pub async fn usage(&self) -> Option<Usage> {
         let pid = self.life.pid;
         // A large process has a long table.
-        tokio::task::spawn_blocking(move || system::memory(pid)).await.ok().flatten()
+        tokio::task::spawn_blocking(move || system::usage(pid)).await.ok().flatten()
     }
 }
 
@@ -185,7 +211,7 @@ pub(crate) async fn all_reaped() {
 }
 
 impl Life {
-    async fn watch(&self, reading: impl Future<Output = ()>) -> Ended {
+    async fn watch(self: &Arc<Self>, reading: impl Future<Output = ()>) -> Ended {
         let end = async {
             while !self.has_ended() {
                 if system::wait(self.pid).await.is_err() {
@@ -194,9 +220,9 @@ impl Life {
             }
             // Its number is its group's, and still taken.
             self.signal(Signal::SIGKILL);
-            let mark = format!("{MARK}={}", self.mark);
+            let life = self.clone();
             // Only a runtime that ends refuses; then the whole process does.
-            let _ = tokio::task::spawn_blocking(move || system::kill_marked(&mark)).await;
+            let _ = tokio::task::spawn_blocking(move || life.clear()).await;
         };
         tokio::pin!(reading);
         let mut all_read = false;
@@ -211,6 +237,18 @@ impl Life {
             let _ = timeout(LAST_LINES, reading).await;
         }
         self.reap()
+    }
+
+    /// Kills whatever the child has left behind.
+    fn clear(&self) {
+        if let Some(group) = &self.group {
+            group.kill();
+            lock(&self.state).out_of_memory = group.out_of_memory();
+        }
+        system::kill_marked(&format!("{MARK}={}", self.mark));
+        if let Some(group) = &self.group {
+            group.remove();
+        }
     }
 
     /// Looks, and leaves the status where it is.
@@ -231,7 +269,8 @@ impl Life {
             (Some(cause), _) => cause,
             (None, Ok(status)) => {
                 let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-                let oom = !by_us && signal == Some(Signal::SIGKILL as i32) && take_oom_kill();
+                let killed = !by_us && signal == Some(Signal::SIGKILL as i32);
+                let oom = killed && (state.out_of_memory || take_oom_kill());
                 Ended::of(status, oom)
             }
             (None, Err(_)) => Ended::Unknown,
@@ -247,6 +286,9 @@ impl Life {
             }
         }
         self.signal(Signal::SIGKILL);
+        if let Some(group) = &self.group {
+            group.kill();
+        }
     }
 
     /// Signals the group, as long as its number is not another's.
@@ -285,7 +327,8 @@ fn shortened(text: &str) -> String {
     text.trim().chars().filter(|letter| !letter.is_control()).take(LAST_ERROR).collect()
 }
 
-fn marks() -> &'static str {
+/// The beginning of every mark of this process.
+pub(super) fn marks() -> &'static str {
     MARKS.get_or_init(|| format!("{}-{:08x}-", std::process::id(), fastrand::u32(..)))
 }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::{Ended, Executable, Said, Stream, Supervised};
+use super::{Ended, Executable, Limits, Said, Start, Stream, Supervised};
+use crate::jobs::Usage;
 
 /// How long anything may take that should happen at once.
 const SOON: Duration = Duration::from_secs(30);
@@ -157,6 +158,82 @@ async fn an_escaped_holder_of_the_pipe_does_not_hold_the_end() {
     Command::new("kill").arg(&stray).status().expect("kill");
 }
 
+#[tokio::test]
+async fn a_signal_for_everybody_ends_none_that_is_only_starting() {
+    let script = "kill -TERM $$; exit 0";
+    assert_eq!(ended(&quiet(script).await).await, Ended::Signal(15));
+    let start = Start { deaf: true, ..sh(script).into() };
+    let child = Supervised::spawn(start, |_| ()).await.expect("a shell");
+    assert_eq!(ended(&child).await, Ended::Exit(0));
+    // And the thread that starts them has gone back to what it was.
+    assert_eq!(ended(&quiet(script).await).await, Ended::Signal(15));
+}
+
+#[cfg(target_os = "linux")]
+async fn used(child: &Supervised) -> Usage {
+    child.usage().await.expect("what it uses")
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn its_time_is_that_of_its_descendants_too_of_reaped_ones_as_well() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, "done");
+    let busy = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+    let script = format!("sh -c '{busy}'; echo > {}; sh -c '{busy}; exec sleep 1000' & wait", path.display());
+    let child = quiet(&script).await;
+    written(&path).await;
+    let reaped = used(&child).await.cpu;
+    assert!(reaped > Duration::ZERO);
+    // The one that still runs counts its loop on top.
+    let deadline = Instant::now() + SOON;
+    while used(&child).await.cpu < reaped * 3 / 2 {
+        assert!(Instant::now() < deadline, "it stays at {reaped:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// In a group of its own, where this machine has a place for one.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn drain_10_a_group_ends_whole_without_marks_too() {
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+    let place = places.iter().filter(|place| place.join("cgroup.controllers").is_file()).find_map(|place| {
+        let dir = place.join(format!("last-call-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).is_ok().then_some(dir)
+    });
+    let Some(place) = place else {
+        last_call_testkit::skip("no cgroup v2 that this user may make groups in");
+        return;
+    };
+    let limits = Limits { cgroup: Some(place.clone()), ..Limits::default() };
+    let groups = limits.groups().expect("a place for groups");
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = file(&dir, "stray");
+    let mark = super::MARK;
+    let script = format!(
+        "echo 0 > {0}/${mark}/cgroup.procs; env -u {mark} setsid sh -c 'echo $$ > {1}; exec sleep 1000' & \
+         while [ ! -s {1} ]; do sleep 0.02; done",
+        place.display(),
+        path.display(),
+    );
+    let child = Supervised::spawn(Start { groups, ..sh(&script).into() }, |_| ()).await.expect("a shell");
+    let stray = written(&path).await;
+    assert_eq!(ended(&child).await, Ended::Exit(0));
+    until("its end", || !runs(&stray)).await;
+    // Nothing is left of the group.
+    assert!(std::fs::remove_dir(&place).is_ok(), "{} is not empty", place.display());
+}
+
+#[test]
+fn a_place_that_is_none_for_groups_is_refused_with_advice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let limits = Limits { cgroup: Some(dir.path().to_owned()), ..Limits::default() };
+    let error = limits.groups().expect_err("no cgroup");
+    assert!(error.contains("no directory of cgroup v2"), "{error}");
+    assert!(Limits::default().groups().is_ok_and(|groups| groups.is_none()));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn its_memory_is_that_of_its_descendants_too() {
@@ -165,7 +242,7 @@ async fn its_memory_is_that_of_its_descendants_too() {
     let sleepers =
         || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", many.pid())).unwrap_or_default();
     until("four sleepers", || sleepers().split_whitespace().count() == 4).await;
-    let (one, five) = (lone.memory().await.expect("a size"), many.memory().await.expect("a size"));
+    let (one, five) = (used(&lone).await.memory, used(&many).await.memory);
     assert!(one > 0 && five > 2 * one, "{one} and {five}");
 }
 

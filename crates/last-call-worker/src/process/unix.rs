@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use crate::jobs::Usage;
+
 /// Between two looks whether a child has ended.
 const EVERY: Duration = Duration::from_millis(20);
 
@@ -20,6 +22,6 @@ pub(super) async fn wait(_pid: Pid) -> io::Result<()> {
 pub(super) fn kill_marked(_mark: &str) {}
 
 /// Not known.
-pub(super) fn memory(_pid: Pid) -> Option<u64> {
+pub(super) fn usage(_pid: Pid) -> Option<Usage> {
     None
 }
