@@ -13,7 +13,6 @@ mod options;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use last_call_worker::process::Executable;
 use last_call_worker::{StartError, Worker};
 
 use self::accept::AcceptIf;
@@ -25,8 +24,8 @@ use crate::failure::Failure;
 /// Takes jobs until it has drained.
 pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     // First of all: a deploy may replace the file at any moment.
-    Executable::own()
-        .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
+    last_call_worker::process::begin()
+        .map_err(|error| StartError::System { what: "way to start processes", error })?;
     let RunOptions { worker: of_worker, job_type, accept_if, agent } = options;
     let agent = Arc::new(Agent::new(agent, of_worker.limits())?);
     let accept_if = accept_if.as_deref().map(AcceptIf::new).transpose()?.map(Arc::new);

@@ -29,6 +29,8 @@ pub enum PoolInput {
     Start,
     /// A job needs a process.
     Launch(JobId),
+    /// A job needs none any more.
+    Forget(JobId),
     /// A process is initialised; or it was given to a job that had ended before, and saw nothing of it.
     Warm(ProcessId),
     /// A process is gone. Where it was starting, it did not become warm.
@@ -46,6 +48,8 @@ pub enum PoolOutput {
     Spawn(ProcessId),
     /// Give this job to this process, which is warm.
     Assign(ProcessId, JobId),
+    /// End this process, which is warm: there are more than are to be kept.
+    Retire(ProcessId),
     /// This job gets no process: the one that was started for it is gone. Comes right after that.
     Fail(JobId),
     /// Wait before the next refill; so many failed in a row.
@@ -96,6 +100,7 @@ impl Pool {
             PoolInput::Start => self.filling = true,
             PoolInput::Drain => self.filling = false,
             PoolInput::Launch(job) => self.waiting.push_back(job),
+            PoolInput::Forget(job) => self.waiting.retain(|waiting| *waiting != job),
             PoolInput::Warm(process) => {
                 if let Some(state) = self.processes.get_mut(&process) {
                     *state = State::Warm;
@@ -105,6 +110,7 @@ impl Pool {
             PoolInput::Due => self.resting = false,
         }
         self.assign();
+        self.retire();
         self.fill();
     }
 
@@ -162,6 +168,16 @@ impl Pool {
             self.processes.insert(process, State::Working);
             self.failures = 0;
             self.outputs.push_back(PoolOutput::Assign(process, job));
+        }
+    }
+
+    /// Those that were started for jobs which needed none in the end.
+    fn retire(&mut self) {
+        while self.warm() > self.limits.idle
+            && let Some(process) = self.first_warm()
+        {
+            self.processes.remove(&process);
+            self.outputs.push_back(PoolOutput::Retire(process));
         }
     }
 

@@ -14,6 +14,7 @@ struct World {
     starting: BTreeSet<ProcessId>,
     warm: BTreeSet<ProcessId>,
     working: BTreeSet<ProcessId>,
+    retired: BTreeSet<ProcessId>,
     waiting: BTreeSet<JobId>,
     launched: u8,
     deaths: u8,
@@ -32,6 +33,7 @@ impl World {
             starting: BTreeSet::new(),
             warm: BTreeSet::new(),
             working: BTreeSet::new(),
+            retired: BTreeSet::new(),
             waiting: BTreeSet::new(),
             launched: 0,
             deaths: 0,
@@ -53,6 +55,8 @@ impl World {
             inputs.extend(all.copied().map(PoolInput::Gone));
         }
         inputs.extend(self.working.iter().copied().map(PoolInput::Gone));
+        inputs.extend(self.retired.iter().copied().map(PoolInput::Gone));
+        inputs.extend(self.waiting.iter().cloned().map(PoolInput::Forget));
         if self.armed {
             inputs.push(PoolInput::Due);
         }
@@ -73,8 +77,11 @@ impl World {
                 self.working.remove(process);
                 self.warm.insert(*process);
             }
+            PoolInput::Forget(job) => {
+                self.waiting.remove(job);
+            }
             PoolInput::Gone(process) => {
-                let used = self.working.remove(process);
+                let used = self.working.remove(process) | self.retired.remove(process);
                 self.deaths += u8::from(!used);
                 self.starting.remove(process);
                 self.warm.remove(process);
@@ -89,6 +96,10 @@ impl World {
                     assert!(self.warm.remove(&process), "{job} to {process:?}, which is not warm");
                     assert!(self.waiting.remove(&job), "{job} does not wait");
                     self.working.insert(process);
+                }
+                PoolOutput::Retire(process) => {
+                    assert!(self.warm.remove(&process), "{process:?} is not warm");
+                    self.retired.insert(process);
                 }
                 PoolOutput::Fail(job) => {
                     assert!(matches!(input, PoolInput::Gone(_)), "{job} fails after {input:?}");
@@ -107,6 +118,7 @@ impl World {
         let (starting, warm, waiting) = (self.starting.len(), self.warm.len(), self.waiting.len());
         assert_eq!((self.pool.starting(), self.pool.warm(), self.pool.waiting()), (starting, warm, waiting));
         assert!(warm == 0 || waiting == 0, "a job waits beside a warm process");
+        assert!(warm <= LIMITS.idle, "{warm} are kept");
         assert!(starting >= waiting.min(LIMITS.starting), "a job waits for nothing");
         assert!(starting <= LIMITS.starting, "{starting} start at once");
         let refilling = starting.saturating_sub(waiting);

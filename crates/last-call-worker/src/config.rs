@@ -5,12 +5,12 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use last_call_proto::policy::DrainBudget;
 use last_call_proto::{Limits, Load, Policy};
 
 use crate::error::StartError;
+use crate::job_process::Asked;
 use crate::log::{Format, Logs};
 use crate::options::{Http, LogOptions, Options, Runner, ServerOptions, StopOptions};
 use crate::secret::Secret;
@@ -33,10 +33,8 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) policy: Policy,
     pub(crate) user_threads: Option<u16>,
-    pub(crate) runner: Runner,
-    pub(crate) idle_processes: usize,
-    pub(crate) initialize_within: Duration,
-    pub(crate) process_limits: crate::process::Limits,
+    /// Where jobs are processes.
+    pub(crate) processes: Option<Asked>,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin_socket: Option<PathBuf>,
     pub(crate) admin_token: Option<Secret>,
@@ -75,10 +73,11 @@ impl Config {
             },
             policy: Policy { answer_within: options.answer_within, ..policy(&options.stop) },
             user_threads: options.user_threads,
-            runner: options.runner,
-            idle_processes: options.idle_processes.map_or_else(usual_idle_processes, usize::from),
-            initialize_within: options.initialize_timeout,
-            process_limits: options.limits.clone(),
+            processes: (options.runner == Runner::Process).then(|| Asked {
+                idle: options.idle_processes.map_or_else(usual_idle_processes, usize::from),
+                initialize_within: options.initialize_timeout,
+                limits: options.limits.clone(),
+            }),
             http: options.http.unwrap_or(Http(Some(address))).0,
             admin_socket: options.admin_socket.clone(),
             admin_token: non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),

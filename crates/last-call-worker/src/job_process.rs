@@ -22,4 +22,4 @@ mod wire;
 
 pub(crate) use before::{listening, other_threads, warn as warn_of_what_is_repeated};
 pub(crate) use child::{Control, recognise, run as run_child};
-pub(crate) use pool::{Processes, Supervisor, start};
+pub(crate) use pool::{Asked, Processes, STOP_WITHIN, Supervisor, start};

@@ -3,13 +3,14 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `supervised.rs` | [`Supervised`]: the start, the signals to its group, its end; none outlives its owner |
-//! | `spawner.rs` | the one thread that starts children, `last-call-supervisor` |
+//! | `threads.rs` | the thread that starts children, and the one that reads `/proc` |
 //! | `lines.rs` | what it prints, bounded in length and rate |
 //! | `ended.rs` | how it ended, in words for people |
 //! | `executable.rs` | this program's own file, opened before a deploy replaces it |
 //! | `limits.rs` | what it may use, by the options of every worker |
 //! | `confine.rs` | what it takes on itself before foreign code runs in it |
 //! | `cgroup.rs` | its group of cgroup v2, where the worker was given a place for groups |
+//! | `reaping.rs` | that there is something to reap |
 //! | `linux.rs`, `unix.rs` | what differs between systems: the wait, the search for strays, memory |
 //!
 //! Refuses SIGCHLD and `waitpid(-1)`: user code's own children keep their exit statuses. Refuses to know what a job
@@ -21,7 +22,7 @@ mod ended;
 mod executable;
 mod limits;
 mod lines;
-mod spawner;
+mod reaping;
 mod supervised;
 #[cfg(target_os = "linux")]
 #[path = "process/linux.rs"]
@@ -31,6 +32,7 @@ mod system;
 mod system;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 pub use cgroup::Groups;
 pub use confine::{confine, end_with_the_parent};
@@ -40,4 +42,16 @@ pub(crate) use executable::restore_name;
 pub use limits::{Limits, Pings};
 pub use lines::{Rate, Said, Stream, read as read_lines};
 pub use supervised::{MARK, Start, Supervised};
-pub(crate) use supervised::{all_reaped, kill_all};
+pub(crate) use supervised::{STRAYS_WITHIN, all_reaped, kill_all};
+
+/// Makes ready for children, before anything else takes long: opens this program's own file, which a deploy may replace,
+/// and starts the threads, which the system may refuse later. Without it the first child does the same.
+///
+/// # Errors
+/// If the system refuses either.
+pub fn begin() -> std::io::Result<()> {
+    Executable::own()?;
+    threads::SUPERVISOR.start()?;
+    threads::ERRANDS.start()?;
+    reaping::keep_exit_codes()
+}

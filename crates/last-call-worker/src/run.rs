@@ -31,6 +31,10 @@ const _: () = {
         + crate::otel::FLUSH_WITHIN.as_millis()
         + crate::log::FLUSH_WITHIN.as_millis();
     assert!(waits <= 250, "an exit may take longer than 250 ms after the last job");
+    assert!(
+        job_process::STOP_WITHIN.as_millis() <= start::OPERATIONS_WITHIN.as_millis(),
+        "the exit does not wait for the last processes"
+    );
     // So that the admin socket's file is removed behind the last answer.
     assert!(
         crate::http::LAST_ANSWERS_WITHIN.as_millis() < start::OPERATIONS_WITHIN.as_millis(),
@@ -156,7 +160,7 @@ fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> R
     log_panics();
     crate::init::warn_without_one(controls.threads);
     let config = Config::new(options, mode, &worker.program.agent_name)?;
-    if config.runner == Runner::Process {
+    if config.processes.is_some() {
         job_process::warn_of_what_is_repeated(controls.threads);
     }
     let user = user_runtime(config.user_threads)?;

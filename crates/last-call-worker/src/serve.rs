@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::config::{Config, Mode};
 use crate::error::StartError;
 use crate::link::Control;
-use crate::options::{Options, Runner};
+use crate::options::Options;
 use crate::program::Worker;
 use crate::start::{self, Controls, Finished};
 
@@ -42,8 +42,12 @@ impl Worker {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<Outcome, StartError> {
         let config = Config::new(&options, Mode::Production, &self.program.agent_name)?;
-        if config.runner == Runner::Process {
+        if config.processes.is_some() {
             let advice = "LAST_CALL_RUNNER=process needs a program that is run by last_call::run; Worker::serve runs jobs as tasks";
+            return Err(StartError::Usage(advice.to_owned()));
+        }
+        if options.reap {
+            let advice = "LAST_CALL_REAP needs a program that is run by last_call::run; Worker::serve is no process";
             return Err(StartError::Usage(advice.to_owned()));
         }
         let (control, orders) = mpsc::unbounded_channel();

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc as std_mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use last_call_proto::{Limits, Policy};
@@ -26,7 +26,6 @@ use crate::link::{Connection, Control, Dial, Keep, Link, Report, Solo, Source, W
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
-use crate::options::Runner;
 use crate::program::{Permissions, Program, Worker};
 use crate::runner::TaskRunner;
 use crate::signal::{Signals, ToLink};
@@ -84,12 +83,11 @@ impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
         let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
-        if let Some(supervisor) = self.supervisor {
-            supervisor.stop();
-        }
-        if let Some(operations) = self.operations {
-            // Nothing is ever sent: it disconnects when the operations thread is done.
-            let _ = operations.recv_timeout(OPERATIONS_WITHIN);
+        let deadline = Instant::now() + OPERATIONS_WITHIN;
+        // Nothing is ever sent: each disconnects when its thread is done. They work side by side.
+        let done = [self.supervisor.map(Supervisor::stop), self.operations];
+        for thread in done.into_iter().flatten() {
+            let _ = thread.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
         // A name that is being looked up must not hold the exit.
         self.runtime.shutdown_background();
@@ -148,11 +146,8 @@ pub(crate) fn serve(
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let (idle, within) = (config.idle_processes, config.initialize_within);
-    let limits = config.process_limits;
-    let in_processes = config.runner == Runner::Process;
-    let pool =
-        in_processes.then(|| job_process::start(idle, within, limits, metrics.clone(), control.clone()));
+    let asked = config.processes;
+    let pool = asked.map(|asked| job_process::start(asked, metrics.clone(), control.clone()));
     let pool = pool.transpose()?;
     let processes = pool.as_ref().map(|pool| pool.processes.clone());
     let (warm, warmed) = oneshot::channel();

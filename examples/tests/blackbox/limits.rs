@@ -97,7 +97,7 @@ fn limits_are_taken_on_by_the_process_before_its_job() {
     };
     assert_eq!(
         (limit("Max open files"), limit("Max core file size")),
-        (vec!["99".into(); 2], vec!["0".into(); 2])
+        (vec!["99".into(); 2], vec!["1".into(); 2])
     );
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);

@@ -10,6 +10,7 @@ mod collector;
 mod config;
 mod drain;
 mod init;
+mod idle;
 mod limits;
 mod offers;
 #[cfg(feature = "otel")]

@@ -65,14 +65,14 @@ pub(super) struct Heard(Mutex<State>);
 #[derive(Debug)]
 struct State {
     speaks: bool,
-    answered: Instant,
+    answers: u64,
     failure: Option<String>,
     rate: Rate,
 }
 
 impl Heard {
     pub(super) fn new(now: Instant) -> Self {
-        let state = State { speaks: false, answered: now, failure: None, rate: Rate::new(now) };
+        let state = State { speaks: false, answers: 0, failure: None, rate: Rate::new(now) };
         Self(Mutex::new(state))
     }
 
@@ -86,9 +86,9 @@ impl Heard {
         self.state().speaks
     }
 
-    /// When it last answered a ping, or was started.
-    pub(super) fn answered(&self) -> Instant {
-        self.state().answered
+    /// How many pings it has answered.
+    pub(super) fn answers(&self) -> u64 {
+        self.state().answers
     }
 
     /// Why it says that the job has failed.
@@ -107,7 +107,7 @@ impl Heard {
         state.speaks |= parsed.is_ok();
         match parsed {
             Ok(FromProgram::Ready) => {}
-            Ok(FromProgram::Pong) => state.answered = now,
+            Ok(FromProgram::Pong) => state.answers += 1,
             Ok(FromProgram::Fail { error }) => {
                 state.failure.get_or_insert(error);
             }

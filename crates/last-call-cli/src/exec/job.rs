@@ -207,9 +207,9 @@ impl Watch<'_> {
     }
 
     async fn pings(&self, heard: &Heard) {
-        let Some(mut pings) = Pings::new(&self.agent.limits) else { return };
+        let Some(mut pings) = self.agent.limits.ping_limit.map(Pings::new) else { return };
         loop {
-            match pings.next(|| heard.answered().elapsed()).await {
+            match pings.next(|| heard.answers()).await {
                 Ok(()) => self.say(ToProgram::Ping),
                 Err(ended) => return self.process.child.kill(Some(ended)),
             }

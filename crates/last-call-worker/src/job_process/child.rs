@@ -145,7 +145,14 @@ impl Serving {
         loop {
             tokio::select! {
                 biased;
-                order = self.orders.recv() => self.obey(order.and_then(|frame| frame.order).ok_or(Gone)?),
+                order = self.orders.recv() => {
+                    let order = order.and_then(|frame| frame.order).ok_or(Gone)?;
+                    if matches!(order, Order::Run(_)) {
+                        // First: a process that has not said so may be replaced.
+                        self.say(News::Taken(true)).await?;
+                    }
+                    self.obey(order);
+                }
                 Some(event) = self.heard.recv() => {
                     let Some((news, last)) = self.news(event) else { continue };
                     if last {

@@ -2,18 +2,28 @@
 //!
 //! Owns the translation. Refuses to end the job: whoever drops this future does, and the process with it.
 
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use last_call_proto::{End, JobId};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
 
 use super::pool::Processes;
 use super::process::Process;
 use super::wire::{Assignment, Failure, News, Order, Stop, Why, milliseconds};
-use crate::job::{JobContext, StopReason, Stopping};
+use crate::job::{JobContext, StopReason, Stopping, panic_text};
 use crate::process::{Ended, Pings};
 use crate::runner::FromUser;
+
+/// Processes that a job is offered to in turn. One that was warm may be found dead, or frozen.
+const TRIES: u32 = 3;
+/// A process says within this time that it has the job, or is replaced. It does nothing else then.
+const TAKEN_WITHIN: Duration = Duration::from_secs(3);
+/// What a process has said before its end is read within this time, where something that it started holds the socket.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Processes {
     /// Runs a job in a process of its own, from the assignment to the end.
@@ -25,19 +35,38 @@ impl Processes {
         id: JobId,
     ) {
         let assigned = Instant::now();
-        let given = tokio::select! {
-            biased;
-            Ok(()) = &mut cancelled => Err("cancelled before a process was there for it".to_owned()),
-            given = self.take(&id) => given,
-        };
-        let end = match given {
-            Ok(process) => {
-                let conversation =
-                    Conversation { job: job.clone(), events: events.clone(), id: id.clone(), assigned };
-                conversation.run(process, cancelled).await
+        let conversation =
+            Conversation { job: job.clone(), events: events.clone(), id: id.clone(), assigned };
+        let whole = async {
+            let mut why = String::new();
+            for _ in 0..TRIES {
+                let process = tokio::select! {
+                    biased;
+                    Ok(()) = &mut cancelled => Err("cancelled before a process was there for it".to_owned()),
+                    given = self.take(&id) => given,
+                };
+                let mut process = match process {
+                    Ok(process) => process,
+                    Err(why) => return End::Failed(why.into()),
+                };
+                match conversation.give(&mut process).await {
+                    Ok(()) => return conversation.run(process, cancelled).await,
+                    Err(ended) => {
+                        tracing::warn!(
+                            pid = process.pid(),
+                            ended,
+                            "a process did not take its job: another gets it"
+                        );
+                        why = ended;
+                    }
+                }
             }
-            Err(why) => End::Failed(why.into()),
+            End::Failed(format!("no process took it; the last one ended: {why}").into())
         };
+        // A fault here fails the job, and does not hold the drain.
+        let end = AssertUnwindSafe(whole).catch_unwind().await.unwrap_or_else(|panic| {
+            End::Failed(format!("a fault of Last Call: {}", panic_text(panic.as_ref())).into())
+        });
         job.trace().end(&end);
         let _ = events.send(FromUser::Ended(id, end));
     }
@@ -51,15 +80,37 @@ struct Conversation {
 }
 
 impl Conversation {
+    /// Gives it the job; or says how it ended, where the job certainly has not begun there.
+    async fn give(&self, process: &mut Process) -> Result<(), String> {
+        process.serves(&self.id);
+        let given = async {
+            process.say(Order::Run(Box::new(self.assignment()))).await;
+            // Pings that it was sent while it waited may be answered before.
+            while let Some(news) = process.next().await {
+                if matches!(news, News::Taken(_)) {
+                    return true;
+                }
+            }
+            false
+        };
+        match timeout(TAKEN_WITHIN, given).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(_) => process.supervised.kill(Some(Ended::Unresponsive(TAKEN_WITHIN))),
+        }
+        Err(process.ended().await)
+    }
+
     async fn run(&self, mut process: Process, mut cancelled: oneshot::Receiver<()>) -> End {
         tracing::debug!(process = process.pid(), "the job's process");
-        process.say(Order::Run(Box::new(self.assignment()))).await;
-        let (mut noticed, mut told, mut cancelling) = (false, false, false);
+        let (mut noticed, mut told, mut cancelling, mut gone) = (false, false, false, false);
         let (child, settings) = (process.supervised.clone(), process.settings.clone());
         let watched = settings.limits.watch_memory(&child, &self.job);
-        tokio::pin!(watched);
-        let mut pings = Pings::new(&settings.limits);
-        let mut answered = Instant::now();
+        let mut pings = settings.limits.ping_limit.map(Pings::new);
+        let mut answers = 0;
+        let end = child.ended();
+        let last_words = sleep(Duration::MAX);
+        tokio::pin!(watched, end, last_words);
         loop {
             tokio::select! {
                 biased;
@@ -75,10 +126,15 @@ impl Conversation {
                         }
                         return End::Failed(text.into());
                     }
-                    Some(News::Pong(_)) => answered = Instant::now(),
+                    Some(News::Pong(_)) => answers += 1,
                     Some(news) => self.happened(news),
-                    None => return End::Failed(format!("its process ended: {}", process.ended().await).into()),
+                    None => return died(&process).await,
                 },
+                _ = &mut end, if !gone => {
+                    gone = true;
+                    last_words.as_mut().reset(tokio::time::Instant::now() + LAST_WORDS);
+                }
+                () = &mut last_words, if gone => return died(&process).await,
                 draining = self.job.draining(), if !noticed => {
                     noticed = true;
                     process.say(Order::Draining(left(draining.deadline))).await;
@@ -91,7 +147,7 @@ impl Conversation {
                     cancelling = true;
                     process.say(Order::Cancel(true)).await;
                 }
-                due = next(&mut pings, || answered.elapsed()) => match due {
+                due = next(&mut pings, || answers) => match due {
                     Ok(()) => process.say(Order::Ping(true)).await,
                     Err(ended) => child.kill(Some(ended)),
                 },
@@ -106,9 +162,12 @@ impl Conversation {
             News::Finishing(_) => FromUser::Finishing(self.id.clone()),
             News::StopRequested(reason) => return self.job.shutdown(reason),
             // Said before, or handled where they end the conversation.
-            News::Warm(_) | News::Failed(_) | News::Succeeded(_) | News::JobFailed(_) | News::Pong(_) => {
-                return;
-            }
+            News::Warm(_)
+            | News::Failed(_)
+            | News::Taken(_)
+            | News::Pong(_)
+            | News::Succeeded(_)
+            | News::JobFailed(_) => return,
         };
         let _ = self.events.send(event);
     }
@@ -125,10 +184,14 @@ impl Conversation {
     }
 }
 
+async fn died(process: &Process) -> End {
+    End::Failed(format!("its process ended: {}", process.ended().await).into())
+}
+
 /// Never, without pings.
-async fn next(pings: &mut Option<Pings>, answered: impl Fn() -> Duration) -> Result<(), Ended> {
+async fn next(pings: &mut Option<Pings>, answers: impl Fn() -> u64) -> Result<(), Ended> {
     match pings {
-        Some(pings) => pings.next(answered).await,
+        Some(pings) => pings.next(answers).await,
         None => std::future::pending().await,
     }
 }

@@ -11,17 +11,20 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 use super::process::{Process, Seat, Settings};
+use super::wire::{News, Order};
 use crate::error::StartError;
 use crate::link::Control;
 use crate::metrics::Metrics;
-use crate::process::{Executable, Limits};
+use crate::process::{Limits, Pings};
 
 /// Processes that start at the same time, for each core. Starting is work; prewarming is often waiting.
 const STARTING_A_CORE: usize = 8;
 /// The first wait after a process that died unused, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A process that waits for a job, and whose user code has not answered for so long, is replaced.
+const IDLE_PING_LIMIT: Duration = Duration::from_secs(15);
 /// Processes that were killed at the end are waited for this long.
-const STOP_WITHIN: Duration = Duration::from_millis(150);
+const REAPED_WITHIN: Duration = Duration::from_millis(40);
 
 /// A warm process for a job, or why there is none.
 pub(super) type Given = Result<Process, String>;
@@ -30,6 +33,8 @@ pub(super) type Given = Result<Process, String>;
 pub(super) enum PoolOrder {
     /// A job needs a process.
     Want(JobId, oneshot::Sender<Given>),
+    /// A job needs none any more.
+    Forget(JobId),
     /// A process is warm; it waits here for who wants it.
     Warm(ProcessId, oneshot::Sender<oneshot::Sender<Given>>),
     /// A process is gone, and why.
@@ -53,12 +58,31 @@ impl Processes {
         if self.orders.send(PoolOrder::Want(job.clone(), want)).is_err() {
             return gone();
         }
-        given.await.unwrap_or_else(|_| gone())
+        let mut question = Question { orders: &self.orders, job, answered: false };
+        let given = given.await.unwrap_or_else(|_| gone());
+        question.answered = true;
+        given
     }
 
     /// The worker drains: processes are not replaced any more.
     pub(crate) fn drain(&self) {
         let _ = self.orders.send(PoolOrder::Drain);
+    }
+}
+
+/// A job's question for a process, taken back when dropped before the answer.
+struct Question<'j> {
+    orders: &'j mpsc::UnboundedSender<PoolOrder>,
+    job: &'j JobId,
+    answered: bool,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            // A pool that is gone has forgotten it.
+            let _ = self.orders.send(PoolOrder::Forget(self.job.clone()));
+        }
     }
 }
 
@@ -74,12 +98,14 @@ pub(crate) struct Supervisor {
     done: std_mpsc::Receiver<()>,
 }
 
+/// What a stopped supervisor is given until every process is gone.
+pub(crate) const STOP_WITHIN: Duration = crate::process::STRAYS_WITHIN.saturating_add(REAPED_WITHIN);
+
 impl Supervisor {
-    /// Kills every process that is left.
-    pub(crate) fn stop(self) {
+    /// Has every process killed that is left. What is returned disconnects when that is done.
+    pub(crate) fn stop(self) -> std_mpsc::Receiver<()> {
         drop(self.stop);
-        // Nothing is ever sent: it disconnects when the thread is done.
-        let _ = self.done.recv_timeout(2 * STOP_WITHIN);
+        self.done
     }
 }
 
@@ -91,17 +117,23 @@ pub(crate) struct Started {
     pub(crate) failed: oneshot::Receiver<String>,
 }
 
-/// Starts the pool. Of `idle` processes the first decides whether the worker begins.
+/// What the options ask for.
+pub(crate) struct Asked {
+    /// Processes that are kept warm.
+    pub(crate) idle: usize,
+    pub(crate) initialize_within: Duration,
+    pub(crate) limits: Limits,
+}
+
+/// Starts the pool. Of the processes that it keeps warm the first decides whether the worker begins.
 pub(crate) fn start(
-    idle: usize,
-    initialize_within: Duration,
-    limits: Limits,
+    asked: Asked,
     metrics: Arc<Metrics>,
     control: mpsc::UnboundedSender<Control>,
 ) -> Result<Started, StartError> {
+    let Asked { idle, initialize_within, limits } = asked;
     let system = |what| move |error| StartError::System { what, error };
-    // Before a deploy replaces the file.
-    Executable::own().map_err(system("handle on its own executable"))?;
+    crate::process::begin().map_err(system("way to start processes"))?;
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("runtime for processes"))?;
     let groups = limits.groups().map_err(StartError::Usage)?;
@@ -128,7 +160,7 @@ pub(crate) fn start(
             }
             crate::process::kill_all();
             // So that none is left to whoever is this worker's init.
-            let _ = tokio::time::timeout(STOP_WITHIN, crate::process::all_reaped()).await;
+            let _ = tokio::time::timeout(REAPED_WITHIN, crate::process::all_reaped()).await;
         });
         drop(runtime);
         drop(working);
@@ -162,6 +194,10 @@ impl Driver {
                     self.wanting.insert(job.clone(), want);
                     PoolInput::Launch(job)
                 }
+                PoolOrder::Forget(job) => {
+                    self.wanting.remove(&job);
+                    PoolInput::Forget(job)
+                }
                 PoolOrder::Warm(process, waits) => {
                     self.begin();
                     self.idle.insert(process, waits);
@@ -188,7 +224,8 @@ impl Driver {
 
     fn fail_to_begin(&mut self) {
         if let Some(beginning) = self.beginning.take() {
-            let _ = beginning.failed.send(self.why.clone());
+            let why = format!("the first process did not get through main and prewarm: {}", self.why);
+            let _ = beginning.failed.send(why);
             let _ = beginning.control.send(Control::Force);
         }
     }
@@ -199,6 +236,8 @@ impl Driver {
             match output {
                 PoolOutput::Spawn(process) => self.spawn(process),
                 PoolOutput::Assign(process, job) => self.assign(process, &job),
+                // It ends when nobody can want it any more.
+                PoolOutput::Retire(process) => drop(self.idle.remove(&process)),
                 PoolOutput::Fail(job) => {
                     if let Some(want) = self.wanting.remove(&job) {
                         let _ = want.send(Err(format!("its process did not start: {}", self.why)));
@@ -246,21 +285,38 @@ impl Driver {
     }
 }
 
-/// Holds a warm process until a job takes it, or it dies.
+/// Holds a warm process until a job takes it, or it dies or answers no more.
 async fn wait_for_a_job(mut process: Process) {
+    let mut pings = Pings::new(IDLE_PING_LIMIT);
+    let mut answers = 0;
     loop {
-        let (waits, wanted) = oneshot::channel();
+        let (waits, mut wanted) = oneshot::channel();
         let _ = process.seat.orders.send(PoolOrder::Warm(process.seat.process, waits));
-        let want = tokio::select! {
-            biased;
-            // It has nothing to say: whatever it says is its end, or a fault.
-            _ = process.next() => None,
-            want = wanted => want.ok(),
+        let want = loop {
+            tokio::select! {
+                biased;
+                want = &mut wanted => break want.ok(),
+                news = process.next() => match news {
+                    Some(News::Pong(_)) => answers += 1,
+                    // Whatever else it says is its end, or a fault. A job may have been given to it meanwhile, and finds
+                    // out that it has to ask again.
+                    _ => {
+                        wanted.close();
+                        let Ok(want) = wanted.try_recv() else {
+                            process.seat.why = process.ended().await;
+                            return;
+                        };
+                        break Some(want);
+                    }
+                },
+                due = pings.next(|| answers) => match due {
+                    Ok(()) => process.say(Order::Ping(true)).await,
+                    Err(ended) => process.supervised.kill(Some(ended)),
+                },
+            }
         };
-        let Some(want) = want else {
-            process.seat.why = process.ended().await;
-            return;
-        };
+        // Retired, or the pool is gone: it ends here.
+        let Some(want) = want else { return };
         match want.send(Ok(process)) {
             Err(Ok(back)) => process = back,
             // The job has it.

@@ -7,10 +7,10 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use last_call_proto::ProcessId;
+use last_call_proto::{JobId, ProcessId};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -51,6 +51,7 @@ impl Drop for Seat {
 pub(super) struct Process {
     pub(super) supervised: Arc<Supervised>,
     pub(super) settings: Arc<Settings>,
+    whose: Arc<Whose>,
     socket: OwnedWriteHalf,
     heard: mpsc::Receiver<FromProcess>,
     pub(super) seat: Seat,
@@ -70,7 +71,8 @@ impl Process {
     /// Starts one, and waits until it is warm. Where it does not get there its seat says why.
     pub(super) async fn start(mut seat: Seat, settings: &Arc<Settings>) -> Option<Self> {
         let begun = Instant::now();
-        let (supervised, socket) = match spawn(settings.groups.clone()).await {
+        let whose = Arc::new(Whose::default());
+        let (supervised, socket) = match spawn(settings.groups.clone(), whose.clone()).await {
             Ok(spawned) => spawned,
             Err(error) => {
                 seat.why = format!("the system starts no process: {error}");
@@ -85,6 +87,7 @@ impl Process {
         let mut process = Self {
             supervised,
             settings: settings.clone(),
+            whose,
             socket,
             heard: wire::read(read),
             seat,
@@ -107,6 +110,12 @@ impl Process {
 
     pub(super) fn pid(&self) -> u32 {
         self.supervised.pid()
+    }
+
+    /// From here on what it prints is this job's.
+    pub(super) fn serves(&self, job: &JobId) {
+        // One job for each process.
+        let _ = self.whose.job.set(job.to_string());
     }
 
     /// Says this to it. Not cancel safe. One that is gone hears nothing, and [`Process::next`] tells.
@@ -135,8 +144,15 @@ impl Process {
     }
 }
 
+/// Whose lines they are.
+#[derive(Default)]
+struct Whose {
+    process: OnceLock<u32>,
+    job: OnceLock<String>,
+}
+
 /// This program once more, with the same arguments and the same environment, and the socket as its standard input.
-async fn spawn(groups: Option<Groups>) -> io::Result<(Supervised, UnixStream)> {
+async fn spawn(groups: Option<Groups>, whose: Arc<Whose>) -> io::Result<(Supervised, UnixStream)> {
     let (mut ours, theirs) = StdUnixStream::pair()?;
     ours.write_all(GREETING)?;
     ours.write_all(&[u8::from(crate::log::is_pretty())])?;
@@ -144,20 +160,27 @@ async fn spawn(groups: Option<Groups>) -> io::Result<(Supervised, UnixStream)> {
     let mut command = Executable::own()?.command();
     command.args(std::env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
     let start = Start { command, groups, deaf: true };
-    Ok((Supervised::spawn(start, hear).await?, UnixStream::from_std(ours)?))
+    let heard = whose.clone();
+    let supervised = Supervised::spawn(start, move |said| hear(&said, &heard)).await?;
+    let _ = whose.process.set(supervised.pid());
+    Ok((supervised, UnixStream::from_std(ours)?))
 }
 
 /// Standard output has the lines of the process's own log, which are whole already.
-fn hear(said: Said<'_>) {
-    match said {
-        Said::Line { stream: Stream::Stdout, text, .. } => crate::log::pass_on(text),
-        Said::Line { stream: Stream::Stderr, text, .. } => tracing::warn!(text, "a job's process on stderr"),
+fn hear(said: &Said<'_>, whose: &Whose) {
+    let (pid, job_id) = (whose.process.get(), whose.job.get());
+    match *said {
+        Said::Line { stream: Stream::Stdout, text, cut: 0 } => crate::log::pass_on(text),
+        Said::Line { stream: Stream::Stdout, text, cut } => {
+            let bytes = text.len() as u64 + cut;
+            tracing::warn!(pid, job_id, bytes, "a line of a job's process was dropped: too long");
+        }
+        Said::Line { stream: Stream::Stderr, text, .. } => {
+            tracing::warn!(pid, job_id, text, "a job's process on stderr");
+        }
         Said::Dropped { stream, lines } => {
-            tracing::warn!(
-                stream = stream.as_str(),
-                lines,
-                "lines of a job's process were dropped: too many"
-            );
+            let stream = stream.as_str();
+            tracing::warn!(pid, job_id, stream, lines, "lines of a job's process were dropped: too many");
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) enum Why {
 
 #[derive(Message)]
 pub(super) struct FromProcess {
-    #[prost(oneof = "News", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "News", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub(super) news: Option<News>,
 }
 
@@ -114,6 +114,9 @@ pub(super) enum News {
     /// User code's runtime has answered.
     #[prost(bool, tag = "8")]
     Pong(bool),
+    /// It has the job: from here on it may have begun.
+    #[prost(bool, tag = "9")]
+    Taken(bool),
 }
 
 #[derive(Message)]

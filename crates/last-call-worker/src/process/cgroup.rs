@@ -44,7 +44,7 @@ impl Groups {
             }
         });
         let groups = Self(Arc::new(Place { dir: dir.to_owned(), memory }));
-        let tried = groups.create(&format!("{}trial", marks())).and_then(|group| group.try_it());
+        let tried = groups.create(&format!("{}trial", marks())).and_then(Group::try_it);
         let advice = "it must be the worker's to use, as by systemd's Delegate=yes, and Linux 5.14 or later";
         tried
             .map(|()| groups)
@@ -102,11 +102,13 @@ impl Group {
         crate::load::keyed(&events, "oom_kill").is_some_and(|kills| kills > 0)
     }
 
-    /// Removes it, once it is empty. Blocks for half a second at most.
-    pub(super) fn remove(&self) {
+    /// Removes it, once it is empty: within half a second, or it stays. Cancel safe.
+    pub(super) async fn remove(&self) {
         for _ in 0..LOOKS {
             match fs::remove_dir(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(LOOK_AGAIN),
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 Ok(()) | Err(_) => return,
             }
         }

@@ -32,7 +32,8 @@ pub fn confine(cgroup: Option<&Path>, open_files: Option<u64>) -> io::Result<()>
     }
     #[cfg(target_os = "linux")]
     rustix::thread::set_no_new_privs(true)?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // Not 0: a program that the kernel pipes core files to gets them all the same (core(5)).
+    setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) })?;
     if let Some(files) = open_files {
         let most = getrlimit(Resource::Nofile).maximum.map_or(files, |most| files.min(most));
         setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) })?;

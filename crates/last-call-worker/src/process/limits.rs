@@ -90,29 +90,40 @@ impl Limits {
 pub struct Pings {
     limit: Duration,
     due: tokio::time::Interval,
+    answers: u64,
+    unanswered: u32,
 }
 
 /// Pings in the time that an answer may take.
 const PINGS: u32 = 3;
 
 impl Pings {
-    /// None without a limit. The first is due at once.
+    /// The first is due at once.
     #[must_use]
-    pub fn new(limits: &Limits) -> Option<Self> {
-        let limit = limits.ping_limit?;
+    pub fn new(limit: Duration) -> Self {
         let mut due = interval(limit / PINGS);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Some(Self { limit, due })
+        Self { limit, due, answers: 0, unanswered: 0 }
     }
 
-    /// Waits for the next ping; how the process is to be ended, where its last answer, which came so long ago, is too
-    /// old. Cancel safe.
+    /// Waits for the next ping; or says how the process is to be ended, where none of the last ones was among its
+    /// `answers` so far. Pings are counted, and not time: where this process stood still, nobody has been asked.
+    /// Cancel safe.
     ///
     /// # Errors
     /// See above.
-    pub async fn next(&mut self, answered: impl Fn() -> Duration) -> Result<(), Ended> {
+    pub async fn next(&mut self, answers: impl Fn() -> u64) -> Result<(), Ended> {
         self.due.tick().await;
-        if answered() > self.limit { Err(Ended::Unresponsive(self.limit)) } else { Ok(()) }
+        let answers = answers();
+        if answers > self.answers {
+            self.answers = answers;
+            self.unanswered = 0;
+        }
+        if self.unanswered >= PINGS {
+            return Err(Ended::Unresponsive(self.limit));
+        }
+        self.unanswered += 1;
+        Ok(())
     }
 }
 
@@ -120,4 +131,31 @@ fn at_least_100_ms(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(100);
     crate::options::duration(text)
         .and_then(|time| if time < least { Err("at least 100ms".to_owned()) } else { Ok(time) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_for_the_limit_ends_and_an_answer_in_it_does_not() {
+        let mut pings = Pings::new(LIMIT);
+        for answers in [0, 0, 0, 1, 1, 2, 2, 2] {
+            assert_eq!(pings.next(|| answers).await, Ok(()));
+        }
+        assert_eq!(pings.next(|| 2).await, Err(Ended::Unresponsive(LIMIT)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_too_late_gives_the_whole_limit_again() {
+        let mut pings = Pings::new(LIMIT);
+        assert_eq!(pings.next(|| 0).await, Ok(()));
+        // The worker stands still, as in a debugger or a moved machine.
+        tokio::time::advance(LIMIT * 100).await;
+        let asked = tokio::time::Instant::now();
+        while pings.next(|| 0).await.is_ok() {}
+        assert!(asked.elapsed() >= LIMIT * 2 / 3, "{:?}", asked.elapsed());
+    }
 }

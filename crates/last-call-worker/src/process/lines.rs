@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of one line at most; the rest of it is dropped, and counted.
-const LINE: usize = 8 * 1024;
+const LINE: usize = 64 * 1024;
 /// Lines of one stream that may come at once.
 const BURST: u32 = 1000;
 /// Lines of one stream a second, in the long run.

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -19,18 +19,25 @@ const PASSES: usize = 10;
 /// Waits until the child `pid` has ended, and leaves its status to whoever reaps it. Cancel safe.
 pub(super) async fn wait(pid: Pid) -> io::Result<()> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     #[expect(deprecated, reason = "what may change its descriptor meanwhile is refused; an OwnedFd cannot")]
     let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
     pidfd.readable().await.map(drop)
 }
 
 /// Kills every process whose environment has a variable that begins with `mark`: whatever a child started, in a
-/// session of its own too. Best effort: it misses what cleared its environment, and other users' processes.
-pub(super) fn kill_marked(mark: &str) {
+/// session of its own too. None that started before `since` is looked at, and none after the `deadline`. Best effort: it misses what cleared its environment, and other users' processes.
+pub(super) fn kill_marked(mark: &str, since: Started, deadline: Option<Instant>) {
     for _ in 0..PASSES {
         let mut found = false;
         for pid in numbers() {
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                return;
+            }
+            // Cheaper than a look at the environment; most of a machine's processes are older.
+            if started(Pid::from_raw(pid)) < since {
+                continue;
+            }
             // First the handle, then the look: a number that is taken again meanwhile is not hit.
             let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
             let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
@@ -47,6 +54,22 @@ pub(super) fn kill_marked(mark: &str) {
 fn numbers() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// When a process started, in ticks since the machine did.
+pub(super) type Started = u64;
+
+/// 0 for one that is gone.
+pub(super) fn started(pid: Pid) -> Started {
+    stat(pid.as_raw()).and_then(|mut fields| fields.nth(19)).unwrap_or(0)
+}
+
+/// The fields of `/proc/PID/stat` from the one behind the name, which is in brackets and may hold anything; 0 for what is
+/// no number.
+fn stat(pid: i32) -> Option<impl Iterator<Item = u64>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields = stat.rsplit_once(") ")?.1.split_whitespace();
+    Some(fields.map(|field| field.parse().unwrap_or(0)).collect::<Vec<_>>().into_iter())
 }
 
 /// A process that has ended, and is not reaped yet, has no environment.
@@ -78,10 +101,8 @@ fn pss(pid: i32) -> Option<u64> {
 }
 
 fn cpu(pid: i32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything. Behind it: user and system time, of its own and of its reaped children.
-    let times = stat.rsplit_once(") ")?.1.split_whitespace().skip(11).take(4);
-    let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    // User and system time, of its own and of its reaped children.
+    let ticks: u64 = stat(pid)?.skip(11).take(4).sum();
     let millis = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
     Some(Duration::from_millis(millis))
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::cgroup::{Group, Groups};
 use super::ended::Ended;
 use super::lines::{self, Rate, Said, Stream};
-use super::{spawner, system};
+use super::{system, threads};
 use crate::jobs::Usage;
 
 /// The variable by which whatever a child started is found again. Its value is one for each child.
@@ -34,6 +34,8 @@ pub const MARK: &str = "LAST_CALL_JOB_MARK";
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// Characters of the last error line that are kept.
 const LAST_ERROR: usize = 512;
+/// The look for strays before the process leaves; the kernel has the cgroup or the container for the rest.
+pub(crate) const STRAYS_WITHIN: Duration = Duration::from_millis(40);
 /// Before the next look at a child whose end cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -75,6 +77,7 @@ pub struct Supervised {
 #[derive(Debug)]
 struct Life {
     pid: Pid,
+    started: system::Started,
     mark: String,
     group: Option<Group>,
     state: Mutex<State>,
@@ -112,7 +115,12 @@ impl Supervised {
         command.env(MARK, &mark).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
         count_oom_kills_so_far();
         let runtime = Handle::current();
-        spawner::spawn(command, deaf, move |child| Self::watched(child, mark, group, hear, &runtime)).await
+        super::reaping::keep_exit_codes()?;
+        let start = move || {
+            let child = threads::start(command, deaf)?;
+            Ok(Self::watched(child, mark, group, hear, &runtime))
+        };
+        threads::SUPERVISOR.run(start).await?
     }
 
     fn watched(
@@ -126,8 +134,9 @@ impl Supervised {
         let number = i32::try_from(child.id()).unwrap_or(i32::MAX);
         let state = State { child, reaped: false, killed: false, out_of_memory: false, cause: None };
         let state = Mutex::new(state);
-        let life =
-            Arc::new(Life { pid: Pid::from_raw(number), mark, group, state, last_error: Mutex::default() });
+        let pid = Pid::from_raw(number);
+        let started = system::started(pid);
+        let life = Arc::new(Life { pid, started, mark, group, state, last_error: Mutex::default() });
         lock(&LIVE).insert(number, life.clone());
         let (tell, ended) = watch::channel(None);
         let watched = life.clone();
@@ -182,7 +191,7 @@ impl Supervised {
     pub async fn usage(&self) -> Option<Usage> {
         let pid = self.life.pid;
         // A large process has a long table.
-        tokio::task::spawn_blocking(move || system::usage(pid)).await.ok().flatten()
+        threads::ERRANDS.run(move || system::usage(pid)).await.ok().flatten()
     }
 }
 
@@ -192,14 +201,19 @@ impl Drop for Supervised {
     }
 }
 
-/// Kills every child that is left, and what they started: the last thing before the process leaves.
+/// Kills every child that is left, and what they started: the last thing before the process leaves. For strays it looks
+/// once, and no longer than for `STRAYS_WITHIN`.
 pub(crate) fn kill_all() {
+    static LOOKED: AtomicBool = AtomicBool::new(false);
     let left: Vec<_> = lock(&LIVE).values().cloned().collect();
     for life in &left {
         life.kill(None);
     }
-    if !left.is_empty() {
-        system::kill_marked(&format!("{MARK}={}", marks()));
+    if let Some(oldest) = left.iter().map(|life| life.started).min()
+        && !LOOKED.swap(true, Ordering::Relaxed)
+    {
+        let deadline = Instant::now() + STRAYS_WITHIN;
+        system::kill_marked(&format!("{MARK}={}", marks()), oldest, Some(deadline));
     }
 }
 
@@ -220,9 +234,7 @@ impl Life {
             }
             // Its number is its group's, and still taken.
             self.signal(Signal::SIGKILL);
-            let life = self.clone();
-            // Only a runtime that ends refuses; then the whole process does.
-            let _ = tokio::task::spawn_blocking(move || life.clear()).await;
+            self.clear().await;
         };
         tokio::pin!(reading);
         let mut all_read = false;
@@ -240,15 +252,21 @@ impl Life {
     }
 
     /// Kills whatever the child has left behind.
-    fn clear(&self) {
+    async fn clear(self: &Arc<Self>) {
         if let Some(group) = &self.group {
             group.kill();
             lock(&self.state).out_of_memory = group.out_of_memory();
         }
-        system::kill_marked(&format!("{MARK}={}", self.mark));
+        let life = self.clone();
+        // A thread that is gone is no reason to keep the child.
+        let _ = threads::ERRANDS.run(move || life.kill_strays()).await;
         if let Some(group) = &self.group {
-            group.remove();
+            group.remove().await;
         }
+    }
+
+    fn kill_strays(&self) {
+        system::kill_marked(&format!("{MARK}={}", self.mark), self.started, None);
     }
 
     /// Looks, and leaves the status where it is.
@@ -261,9 +279,10 @@ impl Life {
 
     fn reap(&self) -> Ended {
         let mut state = lock(&self.state);
+        // Before its number can be another's.
+        lock(&LIVE).remove(&self.pid.as_raw());
         let status = state.child.wait();
         state.reaped = true;
-        lock(&LIVE).remove(&self.pid.as_raw());
         let by_us = state.killed;
         match (state.cause.take(), status) {
             (Some(cause), _) => cause,
@@ -348,9 +367,9 @@ fn count_oom_kills_so_far() {
 fn take_oom_kill() -> bool {
     let mut known = lock(&OOM_KILLS_KNOWN);
     match (&mut *known, crate::load::oom_kills()) {
-        (Some(known), Some(now)) if now > *known => {
-            *known += 1;
-            true
+        (Some(known), Some(now)) => {
+            // With all others: the kill of a descendant is nobody's else later.
+            std::mem::replace(known, now) < now
         }
         _ => false,
     }

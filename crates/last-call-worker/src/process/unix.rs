@@ -3,7 +3,7 @@
 //! Owns the poor relations. Refuses to pretend: strays are not found here, and memory is not known.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
@@ -19,7 +19,13 @@ pub(super) async fn wait(_pid: Pid) -> io::Result<()> {
 }
 
 /// Nothing is found.
-pub(super) fn kill_marked(_mark: &str) {}
+pub(super) fn kill_marked(_mark: &str, _since: Started, _deadline: Option<Instant>) {}
+
+/// Not known.
+pub(super) type Started = ();
+
+/// Not known.
+pub(super) fn started(_pid: Pid) -> Started {}
 
 /// Not known.
 pub(super) fn usage(_pid: Pid) -> Option<Usage> {

@@ -22,6 +22,7 @@ use super::{FRAME_LIMIT, Socket, Transport, tls};
 use crate::error::{DialError, UrlError};
 
 /// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part.
+#[cfg(target_os = "linux")]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For all addresses of a host together, so that TLS and the upgrade have time within the core's own limit.
