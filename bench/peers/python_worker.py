@@ -1,18 +1,22 @@
 """A worker of livekit-agents that does as much of docs/probe.md as the benchmarks ask of a peer.
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET as usual. PROBE_BUSY=1 keeps the event loop busy in slices of 10 ms,
-nine tenths of the time. A job's metadata {"sleep": s} is the time after which it ends; it writes down its start and its
-end in PROBE_JOB_DIR. Only the public API is used.
+nine tenths of the time. PROBE_IDLE is the number of processes kept warm, 1 where it is not set;
+LAST_CALL_LOAD_THRESHOLD=off a worker that is never full. A job's metadata {"sleep": s} is the time after which it ends; it
+writes down its start and its end in PROBE_JOB_DIR. Only the public API is used.
 """
 
 import asyncio
 import json
+import math
 import os
 import time
 
 from livekit.agents import AgentServer, JobContext, cli
 
-server = AgentServer(load_fnc=lambda: 0.1, num_idle_processes=1, host="127.0.0.1", port=0)
+never_full = {"load_threshold": math.inf} if os.environ.get("LAST_CALL_LOAD_THRESHOLD") == "off" else {}
+idle = int(os.environ.get("PROBE_IDLE", "1"))
+server = AgentServer(load_fnc=lambda: 0.1, num_idle_processes=idle, host="127.0.0.1", port=0, **never_full)
 
 
 async def busy() -> None:

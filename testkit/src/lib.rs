@@ -10,6 +10,7 @@
 //! | cut a network cable | [`Netns`] |
 //! | be the network's DNS server | [`Dns`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
+//! | be asked whether a worker takes a job | [`Decider`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
 //!
@@ -24,6 +25,7 @@ mod busy;
 mod certificate;
 mod child;
 mod cut;
+mod decider;
 mod dns;
 mod histogram;
 mod host;
@@ -43,6 +45,7 @@ pub use busy::Spinners;
 pub use certificate::Certificate;
 pub use child::{Child, Exit, Line, Source};
 pub use cut::Cut;
+pub use decider::{Asked, Decided, Decider};
 pub use dns::Dns;
 pub use histogram::Histogram;
 pub use launch::{Launch, Signal, pid_1_possible};

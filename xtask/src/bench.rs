@@ -7,6 +7,8 @@
 #[cfg(feature = "bench")]
 mod drain;
 #[cfg(feature = "bench")]
+mod peers;
+#[cfg(feature = "bench")]
 mod plot;
 #[cfg(feature = "bench")]
 mod report;
@@ -15,9 +17,13 @@ mod results;
 #[cfg(feature = "bench")]
 mod rig;
 #[cfg(feature = "bench")]
+mod runners;
+#[cfg(feature = "bench")]
 mod seen;
 #[cfg(feature = "bench")]
 mod soak;
+#[cfg(feature = "bench")]
+mod tree;
 
 use anyhow::{Result, bail};
 
@@ -35,12 +41,20 @@ struct Entry {
 }
 
 /// Figures: minutes each, the same machine compared with itself.
-const BENCHES: &[Entry] = &[Entry {
-    name: "drain",
-    about: "the drain's times, sizes and reconnects against their promises; 8 minutes, --quick 1",
-    #[cfg(feature = "bench")]
-    run: drain::run,
-}];
+const BENCHES: &[Entry] = &[
+    Entry {
+        name: "drain",
+        about: "the drain's times, sizes and reconnects against their promises; 8 minutes, --quick 1",
+        #[cfg(feature = "bench")]
+        run: drain::run,
+    },
+    Entry {
+        name: "runners",
+        about: "jobs as processes: warm, cold, ten at once, memory; beside LiveKit's SDKs; 12 minutes",
+        #[cfg(feature = "bench")]
+        run: runners::run,
+    },
+];
 
 /// Promises at their full number of trials: minutes each, and any miss fails.
 const SOAKS: &[Entry] = &[
@@ -67,6 +81,18 @@ const SOAKS: &[Entry] = &[
         about: "1,000 drains with random jobs, every one run to its end and reported; three minutes",
         #[cfg(feature = "bench")]
         run: soak::drains,
+    },
+    Entry {
+        name: "processes",
+        about: "200 jobs as processes, killed at random and replaced, none lost; ten minutes, --minutes",
+        #[cfg(feature = "bench")]
+        run: soak::processes,
+    },
+    Entry {
+        name: "orphans",
+        about: "10,000 orphans under process 1, and under --reap, all reaped; half a minute, needs root",
+        #[cfg(feature = "bench")]
+        run: soak::orphans,
     },
 ];
 
@@ -155,6 +181,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::workspace;
 
     #[derive(Parser)]
     struct Line {
@@ -166,5 +193,22 @@ mod tests {
     fn what_follows_the_name_is_passed_on_untouched() {
         let line = Line::try_parse_from(["bench", "drain", "--help", "--trials", "50"]).expect("a line");
         assert_eq!(line.selection.words, ["drain", "--help", "--trials", "50"]);
+    }
+
+    #[test]
+    fn each_entry_has_its_line_in_the_bench_readme() {
+        let readme = workspace::read("bench/README.md").expect("bench/README.md");
+        for kind in [Kind::Bench, Kind::Soak] {
+            for Entry { name, .. } in kind.entries() {
+                let command = format!("| `cargo xtask {} {name}` |", kind.word());
+                assert!(readme.contains(&command), "bench/README.md has no line {command:?}");
+                let kept =
+                    if matches!(kind, Kind::Bench) { (*name).to_owned() } else { format!("soak-{name}") };
+                assert!(
+                    readme.contains(&format!("(results/{kept}.json)")),
+                    "bench/README.md names no {kept}.json"
+                );
+            }
+        }
     }
 }

@@ -30,7 +30,7 @@ fn clauses(document: &str) -> BTreeMap<String, bool> {
 }
 
 /// The names of the functions that `text` marks as tests.
-fn tests(text: &str) -> Vec<&str> {
+pub(crate) fn tests(text: &str) -> Vec<&str> {
     let mut marked = false;
     let mut names = Vec::new();
     for line in text.lines().map(str::trim_start) {

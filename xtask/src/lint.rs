@@ -8,7 +8,7 @@ mod house;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{say, setup, step, workspace};
+use crate::{say, setup, step, target, workspace};
 
 type Check = fn() -> Result<()>;
 
@@ -17,11 +17,12 @@ type Check = fn() -> Result<()>;
 /// # Errors
 /// When any check failed; each has said why.
 pub(crate) fn run() -> Result<()> {
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("house rules", house_rules),
         ("arrows between crates", crate_arrows),
         ("format", format),
         ("clippy", clippy),
+        ("clippy for macOS", macos),
         ("documentation", documentation),
         ("licences, bans and sources", dependencies),
     ];
@@ -65,6 +66,38 @@ fn clippy() -> Result<()> {
     let mut bare = step::cargo("clippy");
     bare.args(["--package", "last-call-worker", "--all-targets", "--", "--deny", "warnings"]);
     step::run("clippy without features", &mut bare)
+}
+
+/// What rustc calls macOS.
+const MACOS: &str = "aarch64-apple-darwin";
+
+/// Sees whether rustc can check for macOS.
+pub(crate) fn check_macos(install: bool) {
+    target::check(MACOS, install, "to check the code for macOS", "lint does not check it");
+}
+
+/// The libraries and the program, as far as rustc goes: nothing is linked, and what is C in them is not compiled.
+fn macos() -> Result<()> {
+    if !target::is_there(MACOS) {
+        say::progress(format_args!("=== NOT CHECKED: clippy for macOS: `rustup target add {MACOS}` ==="));
+        return Ok(());
+    }
+    let mut clippy = step::cargo("clippy");
+    clippy.args([
+        "--target",
+        MACOS,
+        "--package",
+        "last-call",
+        "--package",
+        "last-call-cli",
+        "--",
+        "--deny",
+        "warnings",
+    ]);
+    for tool in ["CC", "AR"] {
+        clippy.env(format!("{tool}_{}", MACOS.replace('-', "_")), "true");
+    }
+    step::run("clippy for macOS", &mut clippy)
 }
 
 fn documentation() -> Result<()> {

@@ -11,9 +11,11 @@ mod dist;
 mod lint;
 mod livekit;
 mod musl;
+mod programs;
 mod say;
 mod setup;
 mod step;
+mod target;
 mod test;
 #[cfg(not(feature = "bench"))]
 mod whole;

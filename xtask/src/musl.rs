@@ -5,11 +5,10 @@
 
 use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{say, step, workspace};
+use crate::{step, target, workspace};
 
 /// Names the static binary to the tests that put it into an empty root.
 pub(crate) const VARIABLE: &str = "LAST_CALL_STATIC_BINARY";
@@ -21,26 +20,10 @@ pub(crate) fn triple() -> String {
     format!("{ARCH}-unknown-linux-musl")
 }
 
-/// Whether rustc can build for it.
-fn there() -> bool {
-    let sysroot = step::output("rustc", &["--print", "sysroot"]);
-    sysroot.is_some_and(|path| Path::new(path.trim()).join("lib/rustlib").join(triple()).is_dir())
-}
-
-/// Sees whether rustc can build for the target; where it cannot and `install` says so, has rustup mend that. Where
-/// neither helps, tests take a program that is linked with the GNU C Library: what they look for holds for it too.
+/// Sees whether rustc can build for the target. Where it cannot, tests take a program that is linked with the GNU C
+/// Library: what they look for holds for it too.
 pub(crate) fn check(install: bool) {
-    let triple = triple();
-    let command = format!("rustup target add {triple}");
-    if install && !there() {
-        let added = step::run(&command, Command::new("rustup").args(["target", "add", &triple]));
-        added.unwrap_or_else(|error| say::progress(format_args!("    {error:#}")));
-    }
-    if there() {
-        say::progress(format_args!("    have    {triple:<33}to link the program statically"));
-    } else {
-        say::progress(format_args!("    without {triple:<33}tests take the GNU C Library; `{command}`"));
-    }
+    target::check(&triple(), install, "to link the program statically", "tests take the GNU C Library");
 }
 
 /// As [`check`], where nothing else will do.
@@ -49,7 +32,7 @@ pub(crate) fn check(install: bool) {
 /// When rustc cannot build for the target: with the command that helps.
 pub(crate) fn need() -> Result<()> {
     let triple = triple();
-    ensure!(there(), "missing: {triple}; this installs it: rustup target add {triple}");
+    ensure!(target::is_there(&triple), "missing: {triple}; this installs it: rustup target add {triple}");
     Ok(())
 }
 
@@ -59,16 +42,17 @@ pub(crate) fn need() -> Result<()> {
 /// When the build fails.
 pub(crate) fn build(title: &str, root: &Path, arguments: &[&str], flags: &[String]) -> Result<PathBuf> {
     let mut flags = flags.to_vec();
-    let triple = if there() {
-        triple()
+    let triple = triple();
+    let triple = if target::is_there(&triple) {
+        triple
     } else {
         flags.push("-Ctarget-feature=+crt-static".to_owned());
         format!("{ARCH}-unknown-linux-gnu")
     };
-    let target = target_directory(root);
+    let directory = target_directory(root);
     let mut build = step::cargo("build");
     build.args(["--locked", "--package", "last-call-cli", "--bin", PROGRAM, "--target", &triple]);
-    build.args(arguments).arg("--target-dir").arg(&target).current_dir(root);
+    build.args(arguments).arg("--target-dir").arg(&directory).current_dir(root);
     if triple.ends_with("-musl") {
         // The system's own compiler would take the headers of another C library.
         build.env(format!("CC_{}", triple.replace('-', "_")), "musl-gcc");
@@ -77,7 +61,7 @@ pub(crate) fn build(title: &str, root: &Path, arguments: &[&str], flags: &[Strin
     build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     step::run(title, &mut build)?;
     let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile="));
-    let path = target.join(&triple).join(profile.unwrap_or("debug")).join(PROGRAM);
+    let path = directory.join(&triple).join(profile.unwrap_or("debug")).join(PROGRAM);
     path.is_file().then_some(path).with_context(|| format!("{title}: no {PROGRAM} came of it"))
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cache::Cache;
-use crate::{musl, say};
+use crate::{lint, musl, say};
 
 pub(crate) use deny::cargo_deny;
 
@@ -38,6 +38,7 @@ pub(crate) fn run(install: bool) -> Result<Ready> {
     system::check(install)?;
     if cfg!(target_os = "linux") {
         musl::check(install);
+        lint::check_macos(install);
     }
     let cache = Cache::open()?;
     let _claim = cache.lock()?;

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use crate::{musl, setup, step, workspace};
+use crate::{musl, programs, setup, step, workspace};
 
 /// Every package. OpenTelemetry is in the workers under test although it is off by default, so that its own
 /// tests run; the other tests show that it does nothing unless told to.
 const EVERYTHING: [&str; 3] = ["--workspace", "--features", "last-call-examples/otel"];
 
-/// The tests of a worker from outside run a second time, with each job in a process of its own.
+/// The tests of a worker from outside run again with each job in a process of its own, and again with programs.
 const BLACKBOX: [&str; 2] = ["--test", "blackbox"];
 const RUNNER: &str = "LAST_CALL_TEST_RUNNER";
 
@@ -45,8 +45,11 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     };
     let as_tasks = step::run("test", &mut tests(&[]));
     let as_processes = step::run("test, jobs as processes", tests(&BLACKBOX).env(RUNNER, "process"));
+    let mut programs = tests(&BLACKBOX);
+    let as_programs =
+        step::run("test, jobs as programs", programs.args(programs::left_out()).env(RUNNER, "program"));
     let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
-    as_tasks.and(as_processes).context(advice)
+    as_tasks.and(as_processes).and(as_programs).context(advice)
 }
 
 /// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.

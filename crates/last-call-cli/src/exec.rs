@@ -13,6 +13,7 @@ mod options;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use last_call_worker::process::{self, Executable};
 use last_call_worker::{StartError, Worker};
 
 use self::accept::AcceptIf;
@@ -24,12 +25,14 @@ use crate::failure::Failure;
 /// Takes jobs until it has drained.
 pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     // First of all: a deploy may replace the file at any moment.
-    last_call_worker::process::begin()
-        .map_err(|error| StartError::System { what: "way to start processes", error })?;
+    Executable::own()
+        .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
     let RunOptions { worker: of_worker, job_type, accept_if, agent } = options;
     let agent = Arc::new(Agent::new(agent, of_worker.limits())?);
     let accept_if = accept_if.as_deref().map(AcceptIf::new).transpose()?.map(Arc::new);
-    let mut worker = Worker::new("").job_type(job_type.into());
+    // Threads not before `run_start`, where this process may become an init, which has none.
+    let mut worker =
+        Worker::new("").job_type(job_type.into()).prewarm(|| std::future::ready(process::begin()));
     if let Some(accept_if) = accept_if {
         worker = worker.on_request(move |request| {
             let accept_if = accept_if.clone();

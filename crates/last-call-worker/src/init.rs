@@ -1,70 +1,100 @@
-//! Process 1, as in a container: a tiny init without user code, whose child is the worker.
+//! A tiny init without user code, whose child is the worker: as process 1, as in a container, and elsewhere by `--reap`.
 //!
-//! Owns the reaping of orphans, and passing each signal on once. Refuses everything else: `waitpid(-1)` in a process
-//! with user code would take the exit statuses of that code's own children.
+//! Owns who becomes one, and the tie between it and its worker. Refuses a process with threads or ports of user code:
+//! `waitpid(-1)` there would take the exit statuses of that code's own children.
+
+#[cfg(target_os = "linux")]
+#[path = "init/linux.rs"]
+mod system;
+#[cfg(not(target_os = "linux"))]
+#[path = "init/unix.rs"]
+mod system;
 
 use std::io;
-use std::process::ExitCode;
+use std::os::unix::process::parent_id;
+use std::process::Command;
 
-use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use crate::error::StartError;
+use crate::job_process::{listening, other_threads};
+use crate::process::{Executable, end_with_the_parent};
 
-use crate::process::Executable;
-
-/// What an orchestrator, or a person, may send.
-const PASSED_ON: [Signal; 6] =
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Tells a worker the process number of its init. Whatever the worker starts inherits it, and has another parent.
+const VARIABLE: &str = "LAST_CALL_INIT";
 
 /// Where this process is the first of its namespace and nothing of the program runs in it yet: starts the worker,
 /// serves as its init, and says how it ended. Else, or where nothing can be started, this process is the worker.
 ///
 /// When process 1 leaves, the kernel ends all others (DRAIN-10).
-pub(crate) fn serve() -> Option<ExitCode> {
-    // Threads are user code, and a port that `main` has opened could not be opened again.
-    let bare = || crate::job_process::other_threads() == 0 && crate::job_process::listening() == 0;
-    if std::process::id() != 1 || !bare() {
+pub(crate) fn as_process_1() -> Option<u8> {
+    if std::process::id() != 1 || !is_bare() {
         return None;
     }
-    let mut signals = PASSED_ON.into_iter().collect::<SigSet>();
-    signals.add(Signal::SIGCHLD);
-    // Before there is a child: it inherits the mask, so that no signal ends it before it has its handlers.
-    signals.thread_block().ok()?;
-    let worker = start().ok()?;
-    loop {
-        match signals.wait() {
-            Ok(Signal::SIGCHLD) => {
-                if let Some(code) = reap(worker) {
-                    return Some(ExitCode::from(code));
-                }
-            }
-            // One that has ended is about to be reaped.
-            Ok(signal) => drop(kill(worker, signal)),
-            Err(_) => {}
-        }
+    system::serve(worker).ok()
+}
+
+/// Where `--reap` asks for it: as [`as_process_1`]. `None` in the worker itself, which from here on ends with its init.
+///
+/// By SIGKILL, as everything ends with process 1: who kills the one process that a supervisor knows wants all of it
+/// gone. A worker that drained instead would talk on unseen for an hour, and hold the port that its successor needs.
+/// For a drain there is SIGTERM, which the init passes on.
+pub(crate) fn by_choice(wanted: bool) -> Result<Option<u8>, StartError> {
+    let system = |what| move |error| StartError::System { what, error };
+    if number().is_some() {
+        end_with_the_parent().map_err(system("way to end with its init"))?;
+        // In this order: an init that dies between the two is seen here.
+        return number().map(|_| None).ok_or_else(init_is_gone);
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    if !cfg!(target_os = "linux") {
+        return Err(StartError::Usage("--reap: only Linux has what it needs; leave it out".to_owned()));
+    }
+    if named().is_some_and(|init| !system::is_there(init)) {
+        return Err(init_is_gone());
+    }
+    if !is_bare() {
+        let advice = "--reap: main has started threads or opened ports before run, and an init must have none; do it in \
+                      prewarm, or leave --reap out";
+        return Err(StartError::Usage(advice.to_owned()));
+    }
+    system::serve(worker).map(Some).map_err(system("process for the worker"))
+}
+
+/// The process number of this worker's init, if it has one.
+pub(crate) fn number() -> Option<u32> {
+    named().filter(|init| *init == parent_id())
+}
+
+/// Says it in the log where the worker is process 1 itself. Call it before the worker has threads or ports of its own.
+pub(crate) fn warn_without_one(threads: usize) {
+    if std::process::id() == 1 {
+        tracing::warn!(
+            threads,
+            listening = listening(),
+            "the worker is process 1 itself, and reaps no orphans: main has started threads or opened ports before run, \
+             or its init could not be started (is /proc there?)"
+        );
     }
 }
 
-fn start() -> io::Result<Pid> {
-    let child = Executable::own()?.command().args(std::env::args_os().skip(1)).spawn()?;
-    Ok(Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?))
+fn named() -> Option<u32> {
+    std::env::var(VARIABLE).ok()?.parse().ok()
 }
 
-/// Takes the status of whoever has ended; the worker's code, if it was among them.
-fn reap(worker: Pid) -> Option<u8> {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == worker => {
-                return Some(u8::try_from(code).unwrap_or(u8::MAX));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == worker => {
-                return Some(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX));
-            }
-            Ok(WaitStatus::StillAlive) => return None,
-            Ok(_) | Err(Errno::EINTR) => {}
-            // No child at all cannot be: the worker is one until it is reaped.
-            Err(_) => return Some(u8::MAX),
-        }
-    }
+/// Threads are user code, and a port that `main` has opened could not be opened again.
+fn is_bare() -> bool {
+    other_threads() == 0 && listening() == 0
+}
+
+fn init_is_gone() -> StartError {
+    let named = std::env::var(VARIABLE).unwrap_or_default();
+    StartError::Usage(format!("{VARIABLE}={named} names an init that is gone; unset it to start without"))
+}
+
+/// The command that is the worker: this program once more, told who its init is.
+fn worker() -> io::Result<Command> {
+    let mut command = Executable::own()?.command();
+    command.args(std::env::args_os().skip(1)).env(VARIABLE, std::process::id().to_string());
+    Ok(command)
 }

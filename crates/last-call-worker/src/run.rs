@@ -86,7 +86,7 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
         return serve_a_job(control, &cli(given).command, worker);
     }
     if let Some(ended) = crate::init::as_process_1() {
-        return ended;
+        leave(ended);
     }
     let (control, orders) = mpsc::unbounded_channel();
     // Before anything else that takes time: from here on no signal is lost.
@@ -95,7 +95,7 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     let cli = cli(given);
     match crate::init::by_choice(cli.command.reaps()) {
         Ok(None) => {}
-        Ok(Some(ended)) => return ended,
+        Ok(Some(ended)) => leave(ended),
         Err(error) => {
             say(&error);
             return Exit::from(&error).into();
@@ -111,6 +111,11 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
         }
     }
     .into()
+}
+
+/// Leaves as an init, and not by a return: what `main` does behind `run` is for the worker's end.
+fn leave(code: u8) -> ! {
+    std::process::exit(code.into())
 }
 
 fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit, StartError> {

@@ -47,7 +47,7 @@ impl Worker {
             return Err(StartError::Usage(advice.to_owned()));
         }
         if options.reap {
-            let advice = "LAST_CALL_REAP needs a program that is run by last_call::run; Worker::serve is no process";
+            let advice = "--reap (LAST_CALL_REAP) needs a program that is run by last_call::run; under Worker::serve the process is yours";
             return Err(StartError::Usage(advice.to_owned()));
         }
         let (control, orders) = mpsc::unbounded_channel();

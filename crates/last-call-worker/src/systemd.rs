@@ -39,7 +39,9 @@ impl Systemd {
     /// The one that `NOTIFY_SOCKET` names, or none. `server` is where the worker registers, as it may be shown.
     pub(crate) fn from_env(server: String) -> Option<Self> {
         let path = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())?;
-        let news = News::new(server, watchdog(|name| std::env::var_os(name), std::process::id()));
+        // systemd has started the init, where there is one.
+        let started = crate::init::number().unwrap_or_else(std::process::id);
+        let news = News::new(server, watchdog(|name| std::env::var_os(name), started));
         match Self::at(&path, news) {
             Ok(systemd) => Some(systemd),
             Err(error) => {
@@ -106,10 +108,10 @@ fn address(path: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// How often systemd wants a sign of life from process `own`, if it does.
-fn watchdog(variable: impl Fn(&str) -> Option<OsString>, own: u32) -> Option<Duration> {
+/// How often systemd wants a sign of life from process `started`, if it does.
+fn watchdog(variable: impl Fn(&str) -> Option<OsString>, started: u32) -> Option<Duration> {
     let number = |name| variable(name)?.to_str()?.parse::<u64>().ok();
-    let for_us = variable("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(own.into());
+    let for_us = variable("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(started.into());
     number("WATCHDOG_USEC").filter(|every| for_us && *every > 0).map(Duration::from_micros)
 }
 

@@ -80,6 +80,16 @@ async fn drain_1_an_embedded_worker_drains_when_its_program_says_so() {
     assert_eq!(serving.await.expect("no panic").expect("it started"), Outcome::Finished);
 }
 
+#[tokio::test]
+async fn what_needs_a_process_of_its_own_is_refused() {
+    let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());
+    for (more, said) in [(&["--reap"][..], "--reap"), (&["--runner", "process"], "LAST_CALL_RUNNER")] {
+        let serving = stays().serve(options(&stub, &secret, more), std::future::ready(()));
+        let refused = serving.await.expect_err("refused");
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn drain_9_a_worker_whose_future_is_dropped_is_forced_to_leave() {
     let (stub, secret) = (Stub::auto().expect("a stub"), secret_file());

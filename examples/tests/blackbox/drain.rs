@@ -61,7 +61,7 @@ fn clog(worker: &Running, stub: &Stub) -> u64 {
 #[test]
 fn drain_2_full_overtakes_every_answer_that_waits() {
     let stub = narrow();
-    let worker = probe(stub.url()).register(&stub, &[]);
+    let worker = probe(stub.url()).with_a_handler().register(&stub, &[]);
     stub.run_job("call", json!({"sleep": 3600}));
     let connection = clog(&worker, &stub);
     let mark = stub.mark();
@@ -191,7 +191,7 @@ fn drain_5_the_worker_leaves_by_itself_though_the_server_is_gone() {
 #[test]
 fn drain_5_the_worker_leaves_by_itself_though_the_server_reads_nothing() {
     let stub = narrow();
-    let worker = probe(stub.url()).register(&stub, &["--drain-timeout=1h"]);
+    let worker = probe(stub.url()).with_a_handler().register(&stub, &["--drain-timeout=1h"]);
     stub.run_job("call", json!({"sleep": 2}));
     clog(&worker, &stub);
     worker.send(Signal::SIGTERM);
@@ -217,7 +217,7 @@ fn js_275_a_call_in_progress_keeps_its_agent_and_its_state() {
 #[test]
 fn drain_6_the_budget_is_the_whole_of_it_whatever_jobs_do() {
     let stub = stub();
-    let worker = probe(stub.url()).env("PROBE_DRAIN_TIMEOUT", "4").register(&stub, &[]);
+    let worker = probe(stub.url()).register(&stub, &["--drain-timeout=4s"]);
     stub.run_job("listens", json!({"sleep": 3600}));
     stub.run_job("deaf", json!({"sleep": 3600, "ignore_cancel": true, "busy": true}));
     stub.run_job("stuck", json!({"sleep": 3600, "ignore_cancel": true}));

@@ -9,8 +9,8 @@ mod cli;
 mod collector;
 mod config;
 mod drain;
-mod init;
 mod idle;
+mod init;
 mod limits;
 mod offers;
 #[cfg(feature = "otel")]

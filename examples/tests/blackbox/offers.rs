@@ -72,7 +72,7 @@ fn job_1_wedged_user_code_is_taken_back_when_it_runs_again() {
 #[test]
 fn job_1_slow_user_code_declines_and_is_not_wedged() {
     let stub = stub();
-    let start = probe(stub.url()).env("PROBE_ACCEPT_DELAY", "3600");
+    let start = probe(stub.url()).with_a_handler_that_waits();
     let worker = start.register(&stub, &["--answer-within=1s"]);
     for number in 0..20 {
         stub.offer(Job::new(format!("slow-{number}"))).expect("a worker is registered");
@@ -119,7 +119,7 @@ fn job_1_a_panicking_handler_declines() {
 #[test]
 fn job_1_an_offer_that_user_code_rejects_goes_to_the_next_worker() {
     let stub = stub();
-    let _worker = probe(stub.url()).register(&stub, &[]);
+    let _worker = probe(stub.url()).with_a_handler().register(&stub, &[]);
     stub.offer(Job::new("unwanted").metadata(r#"{"reject": true}"#)).expect("a worker is registered");
     declined(&stub, "unwanted");
 }
@@ -238,6 +238,7 @@ fn job_3_a_job_that_the_server_ends_is_told_and_reported() {
     stub.run_job("listens", json!({"sleep": 3600}));
     stub.run_job("deaf", json!({"sleep": 3600, "ignore_cancel": true, "busy": true}));
     for job in ["listens", "deaf"] {
+        worker.await_diary(job, "started");
         stub.terminate(job).expect("the connection stands");
     }
     assert_eq!(stub.end_of("listens").status(), JobStatus::JsSuccess);
@@ -313,7 +314,7 @@ fn job_5_an_assignment_that_never_comes_frees_its_slot() {
 #[test]
 fn job_5_an_assignment_of_a_job_that_was_not_accepted_starts_nothing() {
     let stub = Stub::start(Options { register: true, ..Options::default() }).expect("a stub");
-    let worker = probe(stub.url()).register(&stub, &[]);
+    let worker = probe(stub.url()).with_a_handler().register(&stub, &[]);
     stub.offer(Job::new("unwanted").metadata(r#"{"reject": true}"#)).expect("a worker is registered");
     declined(&stub, "unwanted");
     stub.offer(Job::new("wanted").metadata(r#"{"sleep": 1}"#)).expect("a worker is registered");

@@ -6,35 +6,40 @@
 use std::net::TcpListener;
 
 use last_call_testkit::proto::JobStatus;
-use last_call_testkit::{Job, Launch, Options, Signal, Stub, pid_1_possible, skip};
+use last_call_testkit::{Job, Options, Signal, Stub};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::rig::{Running, Start, early_threads, probe, probe_at, until};
+use crate::rig::{Jobs, Running, Start, early_threads, probe, probe_at, until};
 use crate::seen::Seen;
 
 fn stub() -> Stub {
     Stub::auto().expect("a stub")
 }
 
-fn processes(start: Start, stub: &Stub, options: &[&str]) -> Running {
-    start.env("LAST_CALL_RUNNER", "process").register(stub, options)
+pub(crate) fn processes(start: Start, stub: &Stub, options: &[&str]) -> Running {
+    start.with_processes().register(stub, options)
+}
+
+/// As many warm processes as are asked for; there are none of programs.
+fn idle(wanted: usize) -> usize {
+    if Jobs::of_the_suite() == Jobs::Programs { 0 } else { wanted }
 }
 
 /// Whether a process runs: one that nobody has reaped runs no more.
-fn runs(pid: i32) -> bool {
+pub(crate) fn runs(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[track_caller]
-fn ends(pid: i32) {
+pub(crate) fn ends(pid: i32) {
     until(&format!("process {pid} to end"), || !runs(pid));
 }
 
 #[track_caller]
-fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("the process is alive");
 }
 
@@ -93,9 +98,12 @@ fn job_3_a_process_that_does_not_start_fails_its_job() {
 #[test]
 fn a_worker_whose_first_process_does_not_start_says_why() {
     for (prewarm, text) in [
-        ("fails", "prewarm failed: told to fail in prewarming"),
-        ("hangs", "prewarm failed: not ready within 1s"),
-        ("exits", "prewarm failed: exit code 7"),
+        (
+            "fails",
+            "prewarm failed: the first process did not get through main and prewarm: told to fail in prewarming",
+        ),
+        ("hangs", "through main and prewarm: not ready within 1s"),
+        ("exits", "through main and prewarm: exit code 7"),
     ] {
         let stub = stub();
         let worker = probe(stub.url()).env("PROBE_PREWARM", prewarm).env("LAST_CALL_RUNNER", "process");
@@ -116,7 +124,7 @@ fn what_main_does_before_run_is_done_again_and_warned_about() {
     let warning = worker.log("main has started threads or opened ports before run");
     assert_eq!((&warning["threads"], &warning["listening"]), (&json!(1), &json!(1)), "{warning}");
     let said = worker.output();
-    assert!(said.contains("prewarm failed: exit code 1: cannot bind the port"), "{said}");
+    assert!(said.contains("through main and prewarm: exit code 1: cannot bind the port"), "{said}");
     assert!(!stub.ever_registered());
 }
 
@@ -142,7 +150,7 @@ fn drain_10_without_its_worker_no_process_stays() {
         stub.run_job(job, json!({"sleep": 3600, "ignore_cancel": job == "deaf"}));
         worker.process_of(job);
     }
-    until("two to be warm beside two that work", || worker.children().len() == 4);
+    until("two to be warm beside two that work", || worker.children().len() == 2 + idle(2));
     let children = worker.children();
     worker.send(Signal::SIGKILL);
     worker.end();
@@ -155,7 +163,7 @@ fn drain_10_no_process_outlives_the_drain() {
     let worker = processes(probe(stub.url()), &stub, &["--idle-processes=2", "--drain-timeout=2s"]);
     stub.run_job("deaf", json!({"sleep": 3600, "ignore_cancel": true}));
     worker.process_of("deaf");
-    until("two to be warm beside one that works", || worker.children().len() == 3);
+    until("two to be warm beside one that works", || worker.children().len() == 1 + idle(2));
     let children = worker.children();
     worker.send(Signal::SIGTERM);
     worker.ends_with(4);
@@ -223,7 +231,7 @@ fn two_hundred_jobs_leave_no_process_and_no_file() {
     const JOBS: u32 = 200;
     let stub = stub();
     let worker = processes(probe(stub.url()), &stub, &["--idle-processes=1"]);
-    let settled = || worker.children().len() == 1 && worker.children().into_iter().all(runs);
+    let settled = || worker.children().len() == idle(1) && worker.children().into_iter().all(runs);
     // The first brings what stays open for good.
     stub.run_job("first", json!({}));
     stub.end_of("first");
@@ -238,46 +246,41 @@ fn two_hundred_jobs_leave_no_process_and_no_file() {
     until("the files to be as many as before", || worker.open_fds().is_ok_and(|now| now <= before));
 }
 
-/// The worker under process 1: the only child that it started itself, and the first.
-#[track_caller]
-fn worker_under(init: &Running) -> i32 {
-    init.children().into_iter().min().expect("process 1 has started the worker")
-}
-
 #[test]
-fn drain_10_process_1_reaps_orphans_and_no_status_of_user_code() {
-    if let Err(error) = pid_1_possible() {
-        return skip(format!("{error:#}"));
-    }
-    for runner in ["tasks", "process"] {
-        let stub = stub();
-        let init =
-            probe(stub.url()).launch(Launch::pid_1).env("LAST_CALL_RUNNER", runner).register(&stub, &[]);
-        let worker = worker_under(&init);
-        stub.run_job("call", json!({"orphans": 300}));
-        let end = stub.end_of("call");
-        assert_eq!(end.status(), JobStatus::JsSuccess, "{end:?}");
-        until("all orphans to be reaped", || init.children() == [worker]);
-        init.send(Signal::SIGTERM);
-        init.ends_with(0);
-    }
-}
-
-#[test]
-fn drain_10_under_process_1_nothing_outlives_a_worker_that_was_killed() {
-    if let Err(error) = pid_1_possible() {
-        return skip(format!("{error:#}"));
-    }
+fn job_3_processes_killed_while_others_start_cost_their_own_jobs_alone() {
+    const ROUNDS: u32 = 5;
+    const JOBS: u32 = 10;
     let stub = stub();
-    let start = probe(stub.url()).launch(Launch::pid_1);
-    let init = processes(start, &stub, &["--idle-processes=1"]);
-    stub.run_job("call", json!({"sleep": 3600, "stray": true}));
-    init.log("a program was started");
-    let worker = worker_under(&init);
-    let processes = Running::children_of(worker);
-    let strays: Vec<i32> = processes.iter().flat_map(|process| Running::children_of(*process)).collect();
-    assert!(!strays.is_empty(), "what the job started");
-    signal(worker, Signal::SIGKILL);
-    init.ends_with(128 + 9);
-    processes.into_iter().chain(strays).for_each(ends);
+    let worker = processes(probe(stub.url()), &stub, &["--idle-processes=1"]);
+    let settled = || worker.children().len() == idle(1) && worker.children().into_iter().all(runs);
+    stub.run_job("first", json!({}));
+    stub.end_of("first");
+    until("one to be warm again", settled);
+    let before = worker.open_fds().expect("it runs");
+    let held = json!({"sleep": 3600}).to_string();
+    let name = |round: u32, job: u32| format!("call-{round}-{job}");
+    for round in 0..ROUNDS {
+        for job in 0..JOBS {
+            stub.offer(Job::new(name(round, job)).metadata(&held)).expect("a worker is registered");
+            // Half of those of the round before, while these start.
+            if round > 0 && job % 2 == 0 {
+                signal(worker.process_of(&name(round - 1, job)), Signal::SIGKILL);
+            }
+        }
+        for job in 0..JOBS {
+            worker.process_of(&name(round, job));
+        }
+    }
+    for (round, job) in (0..ROUNDS).flat_map(|round| (0..JOBS).map(move |job| (round, job))) {
+        let killed = round + 1 < ROUNDS && job % 2 == 0;
+        if !killed {
+            stub.terminate(&name(round, job)).expect("the connection stands");
+        }
+        let end = stub.end_of(&name(round, job));
+        let expected = if killed { JobStatus::JsFailed } else { JobStatus::JsSuccess };
+        assert_eq!(end.status(), expected, "{end:?}");
+        assert_eq!(end.error.ends_with("killed by SIGKILL"), killed, "{end:?}");
+    }
+    until("one to be warm at the end", settled);
+    until("the files to be as many as before", || worker.open_fds().is_ok_and(|now| now <= before));
 }

@@ -3,11 +3,12 @@
 //! Owns its environment, its files and the patience with it. Refuses to return an error: a worker that does
 //! not do what is awaited fails the test here, with all that it said.
 
+use std::ffi::OsStr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use last_call_testkit::{Child, Exit, Launch, Signal, Stub};
+use last_call_testkit::{Child, Decided, Decider, Exit, Launch, Signal, Stub};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,10 +22,11 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) const KEY: &str = "devkey";
 pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
 
-/// With this variable every test runs with that runner.
-const RUNNER: &str = "LAST_CALL_TEST_RUNNER";
+/// What `last-call run` runs for each job: probe's orders carried out by a program of its own.
+const PROGRAM: [&str; 4] = ["sh", "-c", "exec \"$0\" <&4", env!("CARGO_BIN_EXE_probe_program")];
 
 const SUBREAPER: &str = include_str!("subreaper.py");
+const TERMINAL: &str = include_str!("terminal.py");
 
 /// What the machine that runs the tests may have set, and no worker under test may see.
 const FOREIGN: &[&str] = &[
@@ -51,42 +53,128 @@ const FOREIGN: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
+/// What jobs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    Tasks,
+    Processes,
+    /// Programs under `last-call run`.
+    Programs,
+}
+
+impl Jobs {
+    /// What they are in this run of the suite, by `LAST_CALL_TEST_RUNNER`: in a test that does not say otherwise.
+    pub(crate) fn of_the_suite() -> Self {
+        match std::env::var("LAST_CALL_TEST_RUNNER").as_deref() {
+            Err(_) | Ok("tasks") => Self::Tasks,
+            Ok("process") => Self::Processes,
+            Ok("program") => Self::Programs,
+            Ok(other) => panic!("LAST_CALL_TEST_RUNNER={other}: not tasks, process or program"),
+        }
+    }
+}
+
 /// A worker about to start.
 pub(crate) struct Start {
     launch: Launch,
     dir: TempDir,
+    jobs: Jobs,
+    decider: Option<Decider>,
 }
 
-/// Probe, which does what a job's metadata says.
+/// Probe, which does what a job's metadata says; or a program that does, under `last-call run`.
 pub(crate) fn probe(url: impl AsRef<str>) -> Start {
-    Start::of(env!("CARGO_BIN_EXE_probe"), url.as_ref())
+    let jobs = Jobs::of_the_suite();
+    Start::of(worker_program(jobs), url.as_ref(), jobs)
+}
+
+fn worker_program(jobs: Jobs) -> PathBuf {
+    let probe = PathBuf::from(env!("CARGO_BIN_EXE_probe"));
+    if jobs != Jobs::Programs {
+        return probe;
+    }
+    let run = probe.with_file_name("last-call");
+    assert!(run.exists(), "{} is not built: run `cargo build -p last-call-cli`", run.display());
+    run
 }
 
 /// The program with threads before `run`.
 pub(crate) fn early_threads(url: impl AsRef<str>) -> Start {
-    Start::of(env!("CARGO_BIN_EXE_early_threads"), url.as_ref())
+    let jobs = match Jobs::of_the_suite() {
+        Jobs::Processes => Jobs::Processes,
+        Jobs::Tasks | Jobs::Programs => Jobs::Tasks,
+    };
+    Start::of(env!("CARGO_BIN_EXE_early_threads"), url.as_ref(), jobs)
 }
 
 /// Probe as the orphan of a process that has ended, under a subreaper; the worker's own number is in its first line.
 pub(crate) fn probe_under_a_subreaper(url: impl AsRef<str>) -> Start {
-    let program = env!("CARGO_BIN_EXE_probe");
-    Start::of("python3", url.as_ref()).arg("-c").arg(SUBREAPER).arg(program)
+    under_python(SUBREAPER, url.as_ref())
+}
+
+/// Probe on a terminal, where SIGUSR1 to what is started presses Ctrl-C.
+pub(crate) fn probe_on_a_terminal(url: impl AsRef<str>) -> Start {
+    under_python(TERMINAL, url.as_ref())
+}
+
+fn under_python(script: &str, url: &str) -> Start {
+    let jobs = Jobs::of_the_suite();
+    let start = Start::of("python3", url, jobs).arg("-c").arg(script);
+    start.launch(|launch| launch.arg(worker_program(jobs)))
 }
 
 /// A copy of probe at `path`, which the test may replace.
 pub(crate) fn probe_at(path: &Path, url: impl AsRef<str>) -> Start {
     std::fs::copy(env!("CARGO_BIN_EXE_probe"), path).expect("a copy of probe");
-    Start::of(path.to_str().expect("a path of text"), url.as_ref())
+    let jobs = Jobs::of_the_suite();
+    assert_ne!(jobs, Jobs::Programs, "last-call is no probe");
+    Start::of(path, url.as_ref(), jobs)
 }
 
 impl Start {
     /// With jobs as tasks whatever the suite is run with: user code that holds the worker's own threads is the
     /// subject, or a thousand offers a second are, which would be as many processes.
     pub(crate) fn with_tasks(self) -> Self {
-        self.env("LAST_CALL_RUNNER", "tasks")
+        let start = Self { jobs: Jobs::Tasks, ..self };
+        match self.jobs {
+            Jobs::Tasks => start,
+            Jobs::Processes => start.env("LAST_CALL_RUNNER", "tasks"),
+            Jobs::Programs => start.launch(|launch| launch.program(worker_program(Jobs::Tasks))),
+        }
     }
 
-    fn of(program: &str, url: &str) -> Self {
+    /// With jobs as processes at least: programs are some.
+    pub(crate) fn with_processes(self) -> Self {
+        match self.jobs {
+            Jobs::Processes | Jobs::Programs => self,
+            Jobs::Tasks => Self { jobs: Jobs::Processes, ..self }.env("LAST_CALL_RUNNER", "process"),
+        }
+    }
+
+    /// With code that decides on offers as they say. Probe has it; for a program it is a service.
+    pub(crate) fn with_a_handler(self) -> Self {
+        let rejects = |job: &Value| {
+            let orders = parse(job["metadata"].as_str().unwrap_or_default()).unwrap_or_default();
+            Decided::Status(if orders["reject"] == true { 409 } else { 200 })
+        };
+        self.deciding(rejects)
+    }
+
+    /// With code that never decides on an offer.
+    pub(crate) fn with_a_handler_that_waits(self) -> Self {
+        self.env("PROBE_ACCEPT_DELAY", "3600").deciding(|_| Decided::Nothing)
+    }
+
+    fn deciding(self, decide: impl Fn(&Value) -> Decided + Send + Sync + 'static) -> Self {
+        if self.jobs != Jobs::Programs {
+            return self;
+        }
+        let decider = Decider::start(None, decide).expect("a decider");
+        let start = self.env("LAST_CALL_ACCEPT_IF", decider.url());
+        Self { decider: Some(decider), ..start }
+    }
+
+    fn of(program: impl AsRef<OsStr>, url: &str, jobs: Jobs) -> Self {
         let dir = TempDir::new().expect("a directory for the worker's files");
         std::fs::create_dir(dir.path().join("jobs")).expect("a directory for the jobs' files");
         let launch = FOREIGN.iter().fold(Launch::new(program), Launch::env_remove);
@@ -97,17 +185,17 @@ impl Start {
             .env("LAST_CALL_HTTP", "127.0.0.1:0")
             .env("LAST_CALL_ADMIN_SOCKET", dir.path().join("admin"))
             .env("LAST_CALL_USER_THREADS", "4")
-            .env("PROBE_JOB_DIR", dir.path().join("jobs"))
-            // The machine's own load says nothing of this worker.
-            .env("PROBE_LOAD", "0.1");
-        let launch = match std::env::var(RUNNER) {
-            Ok(runner) => launch.env("LAST_CALL_RUNNER", runner),
-            Err(_) => launch,
+            .env("PROBE_JOB_DIR", dir.path().join("jobs"));
+        // The machine's own load says nothing of this worker.
+        let launch = match jobs {
+            Jobs::Tasks => launch.env("PROBE_LOAD", "0.1"),
+            Jobs::Processes => launch.env("PROBE_LOAD", "0.1").env("LAST_CALL_RUNNER", "process"),
+            Jobs::Programs => launch.env("LAST_CALL_LOAD_THRESHOLD", "off"),
         };
-        Self { launch, dir }
+        Self { launch, dir, jobs, decider: None }
     }
 
-    pub(crate) fn env(self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+    pub(crate) fn env(self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.launch(|launch| launch.env(name, value))
     }
 
@@ -124,13 +212,18 @@ impl Start {
     #[track_caller]
     pub(crate) fn run(self) -> Running {
         let child = self.launch.spawn().expect("the worker program starts");
-        Running { child, dir: self.dir }
+        Running { child, dir: self.dir, _decider: self.decider }
     }
 
-    /// `start`, with options behind it.
+    /// `start`, with options behind it; for programs `run`.
     #[track_caller]
     pub(crate) fn start(self, options: &[&str]) -> Running {
-        self.launch(|launch| launch.arg("start").args(options)).run()
+        match self.jobs {
+            Jobs::Tasks | Jobs::Processes => self.launch(|launch| launch.arg("start").args(options)).run(),
+            Jobs::Programs => {
+                self.launch(|launch| launch.arg("run").args(options).arg("--").args(PROGRAM)).run()
+            }
+        }
     }
 
     /// `start`, until the server has it registered.
@@ -149,6 +242,7 @@ impl Start {
 pub(crate) struct Running {
     child: Child,
     dir: TempDir,
+    _decider: Option<Decider>,
 }
 
 impl Deref for Running {
@@ -319,8 +413,14 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// A line of the log. What a program says beside a message stands in one field, and here where probe's own fields do.
 fn parse(line: &str) -> Option<Value> {
-    serde_json::from_str(line).ok().filter(Value::is_object)
+    let mut line: Value = serde_json::from_str(line).ok().filter(Value::is_object)?;
+    let fields = line["fields"].as_str().and_then(|fields| serde_json::from_str(fields).ok());
+    if let (Some(line), Some(Value::Object(fields))) = (line.as_object_mut(), fields) {
+        line.extend(fields);
+    }
+    Some(line)
 }
 
 fn says(line: &str, message: &str) -> bool {

@@ -245,8 +245,7 @@ fn drain_1_in_a_storm_of_offers() {
 fn drain_1_while_an_offer_is_being_decided() {
     for signal in STOPS {
         let stub = stub();
-        let worker =
-            probe(stub.url()).env("PROBE_ACCEPT_DELAY", "3600").register(&stub, &["--answer-within=1h"]);
+        let worker = probe(stub.url()).with_a_handler_that_waits().register(&stub, &["--answer-within=1h"]);
         stub.offer(Job::new("undecided")).expect("a worker is registered");
         worker.await_metric("last_call_offers_total", 1.0);
         drains(&worker, &stub, signal);

@@ -8,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
-use last_call_testkit::{Cut, Job, Signal, Stub};
+use last_call_testkit::{Cut, Job, Launch, Signal, Stub};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -175,6 +175,18 @@ fn the_watchdog_of_another_process_is_not_fed() {
     worker.send(Signal::SIGTERM);
     worker.ends_with(0);
     assert_eq!(systemd.count("WATCHDOG=1"), 0, "{:#?}", systemd.heard);
+}
+
+#[test]
+fn the_watchdog_of_the_init_is_fed_by_its_worker() {
+    let (systemd, stub) = (Systemd::new(), stub());
+    let script = "WATCHDOG_PID=$$ exec \"$0\" \"$@\"";
+    let shell = |launch: Launch| launch.program("sh").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_probe"));
+    let init = systemd.starts(probe(stub.url())).with_tasks().launch(shell).env("WATCHDOG_USEC", "400000");
+    let init = init.register(&stub, &["--reap"]);
+    systemd.hears("WATCHDOG=1", 2);
+    init.send(Signal::SIGTERM);
+    init.ends_with(0);
 }
 
 #[test]

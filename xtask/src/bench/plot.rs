@@ -41,7 +41,7 @@ pub(crate) fn draw(title: &str, figures: &[Figure]) -> String {
 }
 
 fn draw_row(svg: &mut String, figure: &Figure, y: f64) {
-    let colour = if figure.subject == "last-call" { "#1f6f8b" } else { "#b0892a" };
+    let colour = if figure.subject.starts_with("last-call") { "#1f6f8b" } else { "#b0892a" };
     let label = format!("{}: {}", figure.subject, figure.what);
     text(svg, (LEFT - 12.0, y + 4.0), "end", "#222", &label);
     let at = |time: Duration| x_of(time.as_secs_f64());

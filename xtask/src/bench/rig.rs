@@ -45,25 +45,44 @@ pub(crate) struct Subject {
     pub(crate) name: &'static str,
     program: PathBuf,
     arguments: Vec<OsString>,
+    pid_1: bool,
 }
 
 impl Subject {
-    /// Probe, built as xtask itself is, beside it.
+    /// Probe.
     ///
     /// # Errors
     /// When it cannot be built.
     pub(crate) fn probe() -> Result<Self> {
+        Self::ours("last-call", "last-call-examples", "probe", vec!["start".into()])
+    }
+
+    /// A program of this workspace, built as xtask itself is, beside it.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub(crate) fn ours(
+        name: &'static str,
+        package: &str,
+        binary: &str,
+        arguments: Vec<OsString>,
+    ) -> Result<Self> {
         let mut build = step::cargo("build");
-        build.args(["--quiet", "--release", "--package", "last-call-examples", "--bin", "probe"]);
-        step::run("probe in a release build", &mut build)?;
+        build.args(["--quiet", "--release", "--package", package, "--bin", binary]);
+        step::run(&format!("{binary} in a release build"), &mut build)?;
         let program =
-            env::current_exe().context("the place of this program is not known")?.with_file_name("probe");
-        Ok(Self { name: "last-call", program, arguments: vec!["start".into()] })
+            env::current_exe().context("the place of this program is not known")?.with_file_name(binary);
+        Ok(Self { name, program, arguments, pid_1: false })
     }
 
     /// Another framework's worker, which reads the variables of docs/probe.md as far as it is asked for them.
     pub(crate) fn peer(name: &'static str, program: PathBuf, arguments: Vec<OsString>) -> Self {
-        Self { name, program, arguments }
+        Self { name, program, arguments, pid_1: false }
+    }
+
+    /// The same as process 1 of a PID namespace, as in a container; see [`last_call_testkit::pid_1_possible`].
+    pub(crate) fn as_process_1(&self) -> Self {
+        Self { pid_1: true, ..self.clone() }
     }
 
     /// Starts it against `url` with further variables.
@@ -83,6 +102,7 @@ impl Subject {
             // The machine's own load says nothing of this worker, and any load makes it decline some of many jobs at once.
             .env("PROBE_LOAD", "0");
         let launch = variables.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+        let launch = if self.pid_1 { launch.pid_1() } else { launch };
         Ok(Running { child: launch.spawn()?, dir })
     }
 
@@ -138,6 +158,12 @@ impl Running {
             rest(LOOK_EVERY);
         }
         bail!("fewer than {jobs} jobs started in {PATIENCE:?}:\n{}", self.child.output())
+    }
+
+    /// The process that a job has written from, once it has.
+    pub(crate) fn process_of(&self, job: &str) -> Option<u32> {
+        let text = std::fs::read_to_string(self.dir.path().join(job)).ok()?;
+        text.lines().next()?.split(' ').nth(2)?.parse().ok()
     }
 
     /// What the jobs have written so far: each job's lines of event and time.

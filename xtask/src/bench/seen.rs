@@ -23,7 +23,8 @@ fn status(event: &Event) -> Option<&UpdateWorkerStatus> {
     if let Some(FromWorker::UpdateWorker(status)) = event.message() { Some(status) } else { None }
 }
 
-fn report(event: &Event) -> Option<&UpdateJobStatus> {
+/// What the worker says of a job.
+pub(crate) fn report(event: &Event) -> Option<&UpdateJobStatus> {
     if let Some(FromWorker::UpdateJob(report)) = event.message() { Some(report) } else { None }
 }
 

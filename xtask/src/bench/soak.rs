@@ -5,6 +5,8 @@
 
 mod drains;
 mod offers;
+mod orphans;
+mod processes;
 mod reconnects;
 mod signals;
 
@@ -25,6 +27,8 @@ use crate::say;
 
 pub(super) use drains::run as drains;
 pub(super) use offers::run as offers;
+pub(super) use orphans::run as orphans;
+pub(super) use processes::run as processes;
 pub(super) use reconnects::run as reconnects;
 pub(super) use signals::run as signals;
 
@@ -112,7 +116,14 @@ impl Plan {
     /// When probe cannot be built, the result cannot be kept, or any trial failed.
     fn carry_out(&self, arguments: &[String], trial: impl Fn(&Trial<'_>) -> Result<()> + Sync) -> Result<()> {
         let arguments = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
-        let count = arguments.count.unwrap_or(self.full);
+        self.repeat(arguments.count.unwrap_or(self.full), trial)
+    }
+
+    /// As [`Plan::carry_out`], so often.
+    ///
+    /// # Errors
+    /// As there.
+    fn repeat(&self, count: usize, trial: impl Fn(&Trial<'_>) -> Result<()> + Sync) -> Result<()> {
         let subject = Subject::probe()?;
         let (machine, began, notes) = (Machine::this(), Instant::now(), Notes::default());
         say::progress(format_args!("    {machine}"));

@@ -15,14 +15,14 @@ use crate::failure::Failure;
 /// Who is asked.
 pub(super) enum AcceptIf {
     Command(Command),
-    Hook(Hook),
+    Hook(Box<Hook>),
 }
 
 impl AcceptIf {
     pub(super) fn new(text: &str) -> Result<Self, Failure> {
         if Hook::is_meant(text) {
             return Hook::new(text)
-                .map(Self::Hook)
+                .map(|hook| Self::Hook(Box::new(hook)))
                 .map_err(|why| Failure::Usage(format!("--accept-if: {why}")));
         }
         let command = Command::new(text);

@@ -64,7 +64,7 @@ pub(super) struct Heard(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    speaks: bool,
+    listens: bool,
     answers: u64,
     failure: Option<String>,
     rate: Rate,
@@ -72,7 +72,7 @@ struct State {
 
 impl Heard {
     pub(super) fn new(now: Instant) -> Self {
-        let state = State { speaks: false, answers: 0, failure: None, rate: Rate::new(now) };
+        let state = State { listens: false, answers: 0, failure: None, rate: Rate::new(now) };
         Self(Mutex::new(state))
     }
 
@@ -81,9 +81,9 @@ impl Heard {
         process::read_lines(pipe, |line, cut| self.hear(line, cut, job)).await;
     }
 
-    /// Whether it ever said something that makes sense: it then reads too.
-    pub(super) fn speaks(&self) -> bool {
-        self.state().speaks
+    /// Whether it has shown that it reads its lines.
+    pub(super) fn listens(&self) -> bool {
+        self.state().listens
     }
 
     /// How many pings it has answered.
@@ -104,7 +104,7 @@ impl Heard {
         let parsed =
             if cut > 0 { Err(Bad::Long(cut)) } else { serde_json::from_str(line).map_err(Bad::Json) };
         let mut state = self.state();
-        state.speaks |= parsed.is_ok();
+        state.listens |= matches!(parsed, Ok(FromProgram::Ready | FromProgram::Pong));
         match parsed {
             Ok(FromProgram::Ready) => {}
             Ok(FromProgram::Pong) => state.answers += 1,

@@ -200,8 +200,8 @@ impl Watch<'_> {
     async fn stops(&self, heard: &Heard) {
         let Stopping { reason, deadline, .. } = self.job.stopping().await;
         self.say(ToProgram::Shutdown { reason: reason.to_string(), seconds: seconds_until(deadline) });
-        // Who does not speak may not listen either; who does is asked once more when the time is over.
-        if !heard.speaks() {
+        // Who listens is asked once more when the time is over.
+        if !heard.listens() {
             self.process.terminate();
         }
     }

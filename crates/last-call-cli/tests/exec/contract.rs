@@ -143,6 +143,11 @@ fn reg_3_what_cannot_run_is_a_mistake_of_usage() {
             "--accept-if \"no-such-command\": there is no program",
         ),
         (&["--accept-if", "'", "--", "sh"], "--accept-if"),
+        (&["--accept-if", "http://", "--", "sh"], "one looks like http://127.0.0.1:9000/offer"),
+        (
+            &["--accept-if", "https://me:sesame@a/", "--", "sh"],
+            "--accept-if: the URL holds a user or password",
+        ),
         (&["--memory-limit", "much", "--", "sh"], "--memory-limit"),
         (&[], "PROGRAM"),
     ] {

@@ -2,7 +2,7 @@
 //!
 //! Owns what they see of it, and that nothing of them is left. Refuses the frames, which are tested where workers are.
 
-use last_call_testkit::{Job, Signal, proto::JobStatus};
+use last_call_testkit::{Job, Launch, Signal, proto::JobStatus};
 
 use crate::rig::{Rig, runs, until};
 
@@ -13,6 +13,24 @@ echo '{"type":"ready"}' >&4
 echo $$ > $DIR/ready
 while [ ! -e $DIR/finish ]; do sleep 0.02; done
 exit 0"#;
+
+#[test]
+fn drain_1_a_program_starts_with_no_stop_signal_blocked_or_ignored() {
+    const STOPS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let script = "grep -E '^Sig(Blk|Ign)' /proc/$$/status > $DIR/masks.new; mv $DIR/masks.new $DIR/masks";
+    let careless =
+        |worker| STOPS.into_iter().fold(worker, |worker: Launch, stop| worker.blocked(stop).ignored(stop));
+    let rig = Rig::from(&[], script, careless);
+    rig.offer(Job::new("AJ_1"));
+    let masks = rig.file("masks");
+    let mask = |name: &str| {
+        let hex = masks.lines().find_map(|line| line.strip_prefix(name)).expect("a mask");
+        u64::from_str_radix(hex.trim(), 16).expect("a number")
+    };
+    assert_eq!(mask("SigBlk:"), 0, "{masks}");
+    let stops = STOPS.iter().fold(0, |mask, stop| mask | 1 << (*stop as i32 - 1));
+    assert_eq!(mask("SigIgn:") & stops, 0, "{masks}");
+}
 
 fn finish(rig: &Rig) {
     std::fs::write(rig.path("finish"), "").expect("a file");

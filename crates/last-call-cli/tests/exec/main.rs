@@ -5,6 +5,7 @@
 
 mod contract;
 mod drain;
+mod hook;
 mod livekit;
 mod rig;
 mod supervision;

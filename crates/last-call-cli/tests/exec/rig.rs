@@ -49,15 +49,22 @@ impl Rig {
     /// A registered worker with this script; `$DIR` in it is a directory of its own.
     #[track_caller]
     pub(crate) fn new(options: &[&str], script: &str) -> Self {
-        Self::of(Path::new(PROGRAM), options, script)
+        Self::from(options, script, |worker| worker)
     }
 
     #[track_caller]
     pub(crate) fn of(program: &Path, options: &[&str], script: &str) -> Self {
+        Self::from(options, script, |worker| worker.program(program))
+    }
+
+    /// As [`Rig::new`], with the worker changed before it starts.
+    #[track_caller]
+    pub(crate) fn from(options: &[&str], script: &str, change: impl FnOnce(Launch) -> Launch) -> Self {
         let directory = TempDir::new().expect("a directory");
         let stub = Stub::auto().expect("a stub");
-        let launch = launch(program, &stub.url()).env("DIR", directory.path()).arg("run").args(options);
-        let worker = launch.args(["--", "sh", "-c", script]).spawn().expect("the worker starts");
+        let launch = launch(Path::new(PROGRAM), &stub.url()).env("DIR", directory.path()).arg("run");
+        let worker =
+            change(launch).args(options).args(["--", "sh", "-c", script]).spawn().expect("the worker starts");
         let rig = Self { stub, directory, worker };
         if let Err(error) = rig.stub.wait_registered(0, SOON) {
             panic!("no registration: {error:#}\n{}", rig.worker.output());

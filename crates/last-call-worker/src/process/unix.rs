@@ -22,10 +22,12 @@ pub(super) async fn wait(_pid: Pid) -> io::Result<()> {
 pub(super) fn kill_marked(_mark: &str, _since: Started, _deadline: Option<Instant>) {}
 
 /// Not known.
-pub(super) type Started = ();
+pub(super) type Started = u64;
 
 /// Not known.
-pub(super) fn started(_pid: Pid) -> Started {}
+pub(super) fn started(_pid: Pid) -> Started {
+    0
+}
 
 /// Not known.
 pub(super) fn usage(_pid: Pid) -> Option<Usage> {

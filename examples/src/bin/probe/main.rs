@@ -5,24 +5,28 @@
 
 mod diary;
 mod orders;
+mod others;
+mod settings;
 mod told;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use last_call::Permissions;
 use last_call::prelude::*;
+use last_call::{ParticipantInfo, Permissions};
+use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::diary::{Diary, Entry};
-use crate::orders::{As, Busy, Orders, Prewarm, Settings};
+use crate::orders::{As, Orders};
+use crate::settings::{Busy, Prewarm, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_env() {
         Ok(settings) => settings,
-        Err(error) => return orders::complain(&error),
+        Err(error) => return settings::complain(&error),
     };
-    orders::command_line(&settings, |cli| last_call::run_with(cli, worker(&settings)))
+    settings::command_line(&settings, |cli| last_call::run_with(cli, worker(&settings)))
 }
 
 fn worker(settings: &Settings) -> Worker {
@@ -77,7 +81,7 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     if orders.tell
         && let Some(dir) = &dir
     {
-        told::write(dir, &job)?;
+        told::write(dir, job.id(), &told(&job))?;
     }
     if orders.spans {
         open_spans(&job).await;
@@ -90,15 +94,11 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
         noticed.write(Entry::Draining);
     });
     if orders.stray {
-        let stray = std::process::Command::new("sleep").arg("3600").spawn()?;
-        tracing::info!(stray = stray.id(), "a program was started");
+        let stray = others::leave_one()?;
+        tracing::info!(stray, "a program was started");
     }
     if orders.orphans > 0 {
-        let script = format!("for n in $(seq {}); do (sleep 0.01 &) ; done; exit 7", orders.orphans);
-        let status = std::process::Command::new("sh").arg("-c").arg(script).status()?;
-        if status.code() != Some(7) {
-            return Err(format!("the exit code of a program is 7 and not {status}").into());
-        }
+        others::leave(orders.orphans)?;
     }
     let mut ending = Ending { diary: diary.clone(), entry: Entry::Cancelled };
     tokio::select! {
@@ -121,6 +121,26 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     }
     ending.entry = Entry::Finished;
     Ok(())
+}
+
+/// All that a job is given.
+fn told(job: &JobContext) -> Value {
+    let info = job.info();
+    json!({
+        "job": info.id(),
+        "dispatch": info.dispatch_id(),
+        "type": info.job_type().as_str(),
+        "room": job.room().name(),
+        "participant": job.participant().map(ParticipantInfo::identity),
+        "metadata": job.metadata(),
+        "attributes": job.attributes(),
+        "agent_name": info.agent_name(),
+        "deployment": info.deployment(),
+        "identity": job.identity(),
+        "url": job.url(),
+        "worker": job.worker_id(),
+        "token": job.token(),
+    })
 }
 
 /// A span with another inside it, and one in a task of its own.

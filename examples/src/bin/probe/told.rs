@@ -4,36 +4,16 @@
 //! to be written unless the job's orders say so.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use last_call::ParticipantInfo;
-use last_call::prelude::*;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::diary::file_name;
 
-pub(crate) fn write(dir: &Path, job: &JobContext) -> Result<(), Error> {
-    let info = job.info();
-    let participant = job.participant();
-    let told = json!({
-        "job": info.id(),
-        "dispatch": info.dispatch_id(),
-        "type": info.job_type().as_str(),
-        "room": job.room().name(),
-        "participant": participant.map(ParticipantInfo::identity),
-        "metadata": job.metadata(),
-        "attributes": job.attributes(),
-        "agent_name": info.agent_name(),
-        "deployment": info.deployment(),
-        "identity": job.identity(),
-        "url": job.url(),
-        "worker": job.worker_id(),
-        "token": job.token(),
-    });
-    let path = dir.join(format!("{}.json", file_name(job.id())));
+pub(crate) fn write(dir: &Path, job: &str, told: &Value) -> io::Result<()> {
+    let path = dir.join(format!("{}.json", file_name(job)));
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
-    file.write_all(told.to_string().as_bytes())?;
-    Ok(())
+    file.write_all(told.to_string().as_bytes())
 }

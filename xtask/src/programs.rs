@@ -1,0 +1,109 @@
+//! The black-box tests where jobs are programs: which of them run.
+//!
+//! Owns the list of those that do not, each with its reason. Refuses to leave out anything else.
+
+use crate::say;
+
+/// Words in the names of tests that are left out, behind the reason.
+const LEFT_OUT: [(&str, &[&str]); 7] = [
+    (
+        "the same code whatever jobs are",
+        &[
+            "cli::",
+            "config::",
+            "otel::",
+            "secrets::",
+            "systemd::",
+            "wire::",
+            "reg_1_twenty_reconnects",
+            "reg_3_a_name",
+            "reg_3_a_path",
+            "reg_3_a_proxy",
+            "reg_3_a_server",
+            "reg_3_each_connection",
+            "reg_3_no_proxy",
+            "reg_3_path",
+            "reg_3_tls",
+        ],
+    ),
+    (
+        "code of the user in the worker's own process; a program has a command or a service that decides, and is one",
+        &[
+            "job_1_a_late_yes_is_dropped",
+            "job_1_a_panicking_handler_declines",
+            "job_3_the_report_has_the_causes_too",
+            "job_4_at_its_threshold_a_worker_is_full",
+            "job_4_available_is_always_under_the_servers_target",
+        ],
+    ),
+    (
+        "threads of the user in the worker's own process, which a program cannot hold",
+        &[
+            "job_1_wedged_user_code_declines_and_says_full",
+            "job_1_wedged_user_code_is_taken_back_when_it_runs_again",
+            "agents_5856_while_user_code_blocks",
+        ],
+    ),
+    (
+        "a main of the user around the worker",
+        &[
+            "drain_1_with_threads_that_existed_before_run",
+            "drain_1_inside_a_runtime_the_program_is_refused",
+            "drain_1_a_child_of_user_code_inherits_an_empty_mask",
+            "what_main_does_before_run_is_done_again_and_warned_about",
+        ],
+    ),
+    (
+        "processes that wait for a job, prewarmed; a program is started for one",
+        &[
+            "idle::",
+            "drain_1_while_prewarming",
+            "job_3_a_process_that_does_not_start_fails_its_job",
+            "a_worker_whose_first_process_does_not_start_says_why",
+            "an_idle_process_that_dies_is_replaced",
+        ],
+    ),
+    (
+        "a thousand offers a second would be as many processes",
+        &[
+            "drain_3_a_storm_finds_nobody",
+            "drain_11_quiet_and_back_under_a_storm",
+            "drain_1_in_a_storm_of_offers",
+        ],
+    ),
+    (
+        "docs/exec.md has rules of its own, which the tests of `last-call run` try",
+        &[
+            "limits::",
+            "job_3_every_end_of_a_process_is_reported_in_words_and_touches_no_other",
+            "drain_9_signals_to_every_process_cut_no_job",
+            "a_binary_that_a_deploy_replaces_starts_no_other_version",
+        ],
+    ),
+];
+
+/// Says what is left out, and gives it as arguments of a test program.
+pub(crate) fn left_out() -> Vec<&'static str> {
+    for (reason, names) in LEFT_OUT {
+        say::progress(format_args!("not with programs ({reason}): {}", names.join(" ")));
+    }
+    LEFT_OUT.iter().flat_map(|(_, names)| names.iter().flat_map(|name| ["--skip", name])).collect()
+}
+
+#[test]
+fn whatever_is_left_out_is_there() {
+    use crate::workspace;
+
+    const TESTS: &str = "examples/tests/blackbox/";
+    let files = workspace::files().expect("tests run in a checkout");
+    let modules = files.iter().filter_map(|file| {
+        let module = file.path.strip_prefix(TESTS)?.strip_suffix(".rs")?;
+        Some((module, crate::clauses::tests(&file.text)))
+    });
+    let known: Vec<String> = modules
+        .flat_map(|(module, tests)| tests.into_iter().map(move |test| format!("{module}::{test}")))
+        .collect();
+    let names = LEFT_OUT.iter().flat_map(|(_, names)| names.iter());
+    let gone: Vec<&&str> = names.filter(|name| !known.iter().any(|test| test.contains(**name))).collect();
+    assert!(gone.is_empty(), "no test is called so any more: {gone:?}");
+}
