@@ -251,7 +251,7 @@ fn job_3_processes_killed_while_others_start_cost_their_own_jobs_alone() {
     const ROUNDS: u32 = 5;
     const JOBS: u32 = 10;
     let stub = stub();
-    let worker = processes(probe(stub.url()), &stub, &["--idle-processes=1"]);
+    let worker = processes(probe(stub.url()), &stub, &["--idle-processes=1", "--load-threshold=off"]);
     let settled = || worker.children().len() == idle(1) && worker.children().into_iter().all(runs);
     stub.run_job("first", json!({}));
     stub.end_of("first");
