@@ -11,6 +11,7 @@
 //! | be the network's DNS server | [`Dns`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | be asked whether a worker takes a job | [`Decider`] |
+//! | look at a process that is nobody's child here | [`processes`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
 //!
@@ -34,6 +35,7 @@ mod livekit;
 mod log;
 mod machine;
 mod netns;
+pub mod processes;
 mod proxy;
 mod python;
 mod relay;

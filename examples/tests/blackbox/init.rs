@@ -4,11 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use last_call_testkit::processes::{children, runs, state};
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Launch, Signal, Stub, pid_1_possible, skip};
 use serde_json::json;
 
-use crate::processes::{ends, processes, runs, signal};
+use crate::processes::{ends, processes, signal};
 use crate::rig::{Running, Start, early_threads, probe, probe_on_a_terminal, until};
 use crate::seen::Seen;
 
@@ -32,7 +33,7 @@ fn inits() -> Vec<fn(Start) -> Start> {
 /// The worker of an init: the first child that it started.
 #[track_caller]
 fn worker_under(init: i32) -> i32 {
-    Running::children_of(init).into_iter().min().expect("the init has started the worker")
+    children(init).into_iter().min().expect("the init has started the worker")
 }
 
 fn pid(running: &Running) -> i32 {
@@ -64,8 +65,8 @@ fn drain_10_under_an_init_nothing_outlives_a_worker_that_was_killed() {
         stub.run_job("call", json!({"sleep": 3600, "stray": true}));
         init.log("a program was started");
         let worker = worker_under(pid(&init));
-        let processes = Running::children_of(worker);
-        let strays: Vec<i32> = processes.iter().flat_map(|process| Running::children_of(*process)).collect();
+        let processes = children(worker);
+        let strays: Vec<i32> = processes.iter().flat_map(|process| children(*process)).collect();
         assert!(!strays.is_empty(), "what the job started");
         signal(worker, Signal::SIGKILL);
         init.ends_with(128 + 9);
@@ -152,17 +153,12 @@ impl Terminal {
     }
 }
 
-fn state(pid: i32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").map(|(_, rest)| rest[..1].to_owned()).unwrap_or_default()
-}
-
 #[test]
 fn drain_9_one_ctrl_c_is_one_though_the_init_hears_of_it_late() {
     let stub = stub();
     let terminal = Terminal::with_a_call(&stub);
     signal(terminal.init, Signal::SIGSTOP);
-    until("the init to stand still", || state(terminal.init) == "T");
+    until("the init to stand still", || state(terminal.init) == Some('T'));
     let (mark, pressed) = (stub.mark(), Instant::now());
     terminal.ctrl_c();
     stub.full(mark);
@@ -170,7 +166,7 @@ fn drain_9_one_ctrl_c_is_one_though_the_init_hears_of_it_late() {
     signal(terminal.init, Signal::SIGCONT);
     let pending = || std::fs::read_to_string(format!("/proc/{}/status", terminal.init)).expect("it runs");
     until("the init to have all signals", || pending().contains("ShdPnd:\t0000000000000000"));
-    until("the init to wait for more", || state(terminal.init) == "S");
+    until("the init to wait for more", || state(terminal.init) == Some('S'));
     stub.terminate("call").expect("the connection stands");
     assert_eq!(stub.end_of("call").status(), JobStatus::JsSuccess, "{}", terminal.running.output());
     terminal.running.ends_with(0);

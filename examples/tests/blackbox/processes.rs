@@ -5,6 +5,7 @@
 
 use std::net::TcpListener;
 
+use last_call_testkit::processes::runs;
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Job, Options, Signal, Stub};
 use nix::sys::signal::kill;
@@ -25,12 +26,6 @@ pub(crate) fn processes(start: Start, stub: &Stub, options: &[&str]) -> Running 
 /// As many warm processes as are asked for; there are none of programs.
 fn idle(wanted: usize) -> usize {
     if Jobs::of_the_suite() == Jobs::Programs { 0 } else { wanted }
-}
-
-/// Whether a process runs: one that nobody has reaped runs no more.
-pub(crate) fn runs(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[track_caller]

@@ -8,6 +8,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use last_call_testkit::processes::children;
 use last_call_testkit::{Child, Decided, Decider, Exit, Launch, Signal, Stub};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -379,16 +380,7 @@ impl Running {
 
     /// The processes that the worker has started and that it has not reaped.
     pub(crate) fn children(&self) -> Vec<i32> {
-        Self::children_of(i32::try_from(self.child.pid()).expect("a process number"))
-    }
-
-    /// The processes that this one has started and not reaped.
-    pub(crate) fn children_of(pid: i32) -> Vec<i32> {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-        lists
-            .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-            .collect()
+        children(i32::try_from(self.child.pid()).expect("a process number"))
     }
 
     /// Waits until a job has written this event.

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use last_call_testkit::processes::{children, threads};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -84,20 +84,6 @@ impl Tree {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
-}
-
-fn threads(pid: u32) -> Vec<PathBuf> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|thread| thread.path()).collect()
-}
-
-/// The processes that this one has started and not reaped.
-pub(crate) fn children(pid: u32) -> Vec<u32> {
-    let lists =
-        threads(pid).into_iter().filter_map(|thread| fs::read_to_string(thread.join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect()
 }
 
 fn memory(pid: u32) -> Memory {

@@ -129,7 +129,7 @@ fn job_1_a_command_that_does_not_decide_is_ended() {
     rig.offer(Job::new("AJ_1"));
     assert!(!rig.answer("AJ_1").available);
     let asked = rig.file("asked");
-    crate::rig::until("the command to be gone", || !crate::rig::runs(&asked));
+    crate::rig::until("the command to be gone", || !last_call_testkit::processes::runs(&asked));
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //!
 //! Owns what they see of it, and that nothing of them is left. Refuses the frames, which are tested where workers are.
 
+use last_call_testkit::processes::runs;
 use last_call_testkit::{Job, Launch, Signal, proto::JobStatus};
 
-use crate::rig::{Rig, runs, until};
+use crate::rig::{Rig, until};
 
 /// Says that it runs, then writes what comes on file descriptor 4, and finishes when the file `finish` is there.
 const LISTENS: &str = r#"
@@ -63,7 +64,7 @@ fn drain_9_more_sigterms_change_nothing() {
         rig.send(Signal::SIGTERM);
     }
     rig.file("heard");
-    assert!(runs(&rig.file("ready")), "a SIGTERM reached the program");
+    assert!(runs(rig.file("ready")), "a SIGTERM reached the program");
     finish(&rig);
     assert_eq!(rig.end("AJ_1").0, JobStatus::JsSuccess);
     rig.ends_with(0);

@@ -163,9 +163,3 @@ pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }
-
-/// Whether a process runs; one that has ended and is not reaped does not.
-pub(crate) fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
-}

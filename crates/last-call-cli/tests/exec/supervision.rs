@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
+use last_call_testkit::processes::runs;
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Job, Signal};
 
-use crate::rig::{PROGRAM, Rig, runs, until};
+use crate::rig::{PROGRAM, Rig, until};
 
 #[test]
 fn job_3_a_program_whose_job_is_terminated_ends_by_sigterm() {
@@ -16,7 +17,7 @@ fn job_3_a_program_whose_job_is_terminated_ends_by_sigterm() {
     rig.stub.terminate("AJ_1").expect("a worker");
     // It ended as it was told to.
     assert_eq!(rig.end("AJ_1"), (JobStatus::JsSuccess, String::new()));
-    until("its own child to be gone", || !runs(&rig.file("child")));
+    until("its own child to be gone", || !runs(rig.file("child")));
 }
 
 #[test]
@@ -68,7 +69,7 @@ exec sleep 1000"#;
     let (status, error) = rig.end("AJ_2");
     assert_eq!(status, JobStatus::JsFailed);
     assert!(error.starts_with("over its memory limit: 2") && error.ends_with("100 MiB allowed"), "{error}");
-    assert!(runs(&rig.file("ready")), "the other job");
+    assert!(runs(rig.file("ready")), "the other job");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use last_call_testkit::processes::runs;
 use tokio::time::{sleep, timeout};
 
 use super::{Ended, Executable, Limits, Said, Start, Stream, Supervised};
@@ -35,13 +36,6 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited for {what}");
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// A process that has ended but is not reaped is none.
-#[cfg(target_os = "linux")]
-fn runs(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
 async fn written(path: &Path) -> String {
@@ -137,7 +131,7 @@ async fn drain_10_what_left_the_group_is_found_by_its_mark() {
     child.kill(None);
     assert_eq!(ended(&child).await, Ended::Signal(9));
     assert!(!runs(&stray), "a stray outlived its job");
-    assert!(runs(&other.pid().to_string()), "another job was hit");
+    assert!(runs(other.pid()), "another job was hit");
 }
 
 #[cfg(target_os = "linux")]

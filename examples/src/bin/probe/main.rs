@@ -4,6 +4,7 @@
 //! agent would do.
 
 mod diary;
+mod ending;
 mod orders;
 mod others;
 mod settings;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::diary::{Diary, Entry};
+use crate::ending::Ending;
 use crate::orders::{As, Orders};
 use crate::settings::{Busy, Prewarm, Settings};
 
@@ -100,7 +102,7 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
     if orders.orphans > 0 {
         others::leave(orders.orphans)?;
     }
-    let mut ending = Ending { diary: diary.clone(), entry: Entry::Cancelled };
+    let ending = Ending::new(diary);
     tokio::select! {
         () = work(&orders) => {}
         stopping = job.stopping(), if !orders.ignore_cancel => {
@@ -108,19 +110,7 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
             return Ok(());
         }
     }
-    if let Some(code) = orders.exit {
-        std::process::exit(code);
-    }
-    if orders.abort {
-        std::process::abort();
-    }
-    if orders.raise || orders.panic {
-        ending.entry = Entry::Raised;
-        assert!(!orders.panic, "told to panic");
-        return Err("told to raise".into());
-    }
-    ending.entry = Entry::Finished;
-    Ok(())
+    ending.end_as_told(&orders)
 }
 
 /// All that a job is given.
@@ -156,18 +146,6 @@ async fn open_spans(job: &JobContext) {
     let listening = async move { drop(over) };
     job.spawn(async { listening.instrument(tracing::info_span!("listen")).await });
     let _ = listened.await;
-}
-
-/// Writes down how the entrypoint ended, however it did.
-struct Ending {
-    diary: Diary,
-    entry: Entry,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.diary.write(self.entry);
-    }
 }
 
 async fn work(orders: &Orders) {

@@ -8,6 +8,8 @@
 
 #[path = "../probe/diary.rs"]
 mod diary;
+#[path = "../probe/ending.rs"]
+mod ending;
 #[path = "../probe/orders.rs"]
 mod orders;
 #[path = "../probe/others.rs"]
@@ -24,7 +26,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::diary::{Diary, Entry};
+use crate::diary::Diary;
+use crate::ending::Ending;
 use crate::orders::{As, Orders};
 use crate::worker::{News, Worker};
 
@@ -74,22 +77,11 @@ fn run(worker: &Worker) -> Result<ExitCode, Error> {
     if orders.orphans > 0 {
         others::leave(orders.orphans)?;
     }
-    let mut ending = Ending { diary, entry: Entry::Cancelled };
+    let ending = Ending::new(diary);
     if let Some(code) = work(&orders, &news, worker) {
         return Ok(code);
     }
-    if let Some(code) = orders.exit {
-        std::process::exit(code);
-    }
-    if orders.abort {
-        std::process::abort();
-    }
-    if orders.raise || orders.panic {
-        ending.entry = Entry::Raised;
-        assert!(!orders.panic, "told to panic");
-        return Err("told to raise".into());
-    }
-    ending.entry = Entry::Finished;
+    ending.end_as_told(&orders)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,18 +103,6 @@ fn told(document: &Value) -> Value {
         "worker": document["worker_id"],
         "token": document["token"],
     })
-}
-
-/// Writes down how the job ended, however it did.
-struct Ending {
-    diary: Diary,
-    entry: Entry,
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.diary.write(self.entry);
-    }
 }
 
 /// Works until the time is over, or it is told to stop: then how it leaves.

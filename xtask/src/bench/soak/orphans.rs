@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use last_call_testkit::processes::children;
 use last_call_testkit::proto::JobStatus;
 use last_call_testkit::{Signal, Stub, pid_1_possible};
 use serde_json::json;
@@ -12,7 +13,6 @@ use serde_json::json;
 use super::{Plan, Trial};
 use crate::bench::rig::{PATIENCE, Running, Subject, rest};
 use crate::bench::seen;
-use crate::bench::tree::children;
 
 /// Orphans that one job leaves.
 const ROW: usize = 500;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use last_call_testkit::processes::{children, runs, state};
 use last_call_testkit::{Signal, Stub};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -16,7 +17,6 @@ use nix::unistd::Pid;
 use self::books::Books;
 use super::{Plan, Trial};
 use crate::bench::rig::{PATIENCE, Running, rest};
-use crate::bench::tree::children;
 use crate::say;
 
 /// Jobs at a time.
@@ -140,8 +140,7 @@ impl Storm<'_> {
         ensure!(exit.code == Some(0), "it left with {exit:?}");
         self.books.await_none()?;
         // Killed ones may still be dying, and the dead be another's to reap.
-        let runs = |process: &&u32| state(**process).is_some_and(|state| !"ZX".contains(state));
-        let left = awaited(|| processes.iter().filter(runs).count(), |left| *left == 0);
+        let left = awaited(|| processes.iter().filter(|process| runs(process)).count(), |left| *left == 0);
         ensure!(left == 0, "{left} processes outlived the worker");
         Ok(())
     }
@@ -150,12 +149,6 @@ impl Storm<'_> {
 /// Who has ended needs no signal.
 fn send(process: u32, signal: Signal) {
     let _ = i32::try_from(process).map(|process| kill(Pid::from_raw(process), signal));
-}
-
-/// The kernel's letter for the state of a process, if it is there.
-fn state(process: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Looks until it is so, or for [`PATIENCE`]; what was seen last.
