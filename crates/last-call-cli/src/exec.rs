@@ -13,7 +13,7 @@ mod options;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use last_call_worker::process::{self, Executable};
+use last_call_worker::process::Executable;
 use last_call_worker::{StartError, Worker};
 
 use self::accept::AcceptIf;
@@ -31,8 +31,9 @@ pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
     let agent = Arc::new(Agent::new(agent, of_worker.limits())?);
     let accept_if = accept_if.as_deref().map(AcceptIf::new).transpose()?.map(Arc::new);
     // Threads not before `run_start`, where this process may become an init, which has none.
+    let prepared = agent.clone();
     let mut worker =
-        Worker::new("").job_type(job_type.into()).prewarm(|| std::future::ready(process::begin()));
+        Worker::new("").job_type(job_type.into()).prewarm(move || async move { prepared.begin() });
     if let Some(accept_if) = accept_if {
         worker = worker.on_request(move |request| {
             let accept_if = accept_if.clone();

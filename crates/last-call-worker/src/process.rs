@@ -41,6 +41,7 @@ pub use executable::Executable;
 pub(crate) use executable::restore_name;
 pub use limits::{Limits, Pings};
 pub use lines::{Rate, Said, Stream, read as read_lines};
+pub(crate) use reaping::keep_exit_codes;
 pub use supervised::{MARK, Start, Supervised};
 pub(crate) use supervised::{STRAYS_WITHIN, all_reaped, kill_all};
 
@@ -53,5 +54,5 @@ pub fn begin() -> std::io::Result<()> {
     Executable::own()?;
     threads::SUPERVISOR.start()?;
     threads::ERRANDS.start()?;
-    reaping::keep_exit_codes()
+    keep_exit_codes()
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use last_call_worker::process::{Ended, Groups, Limits, Pings, Said, Start, Stream, Supervised};
+use last_call_worker::process::{self, Ended, Groups, Limits, Pings, Said, Start, Stream, Supervised};
 use last_call_worker::{JobContext, Stopping};
 use nix::unistd::{AccessFlags, access};
 use tokio::io::AsyncWriteExt;
@@ -58,6 +58,12 @@ impl Agent {
         found(&options.program).map_err(Failure::Usage)?;
         let groups = limits.groups().map_err(Failure::Usage)?;
         Ok(Self { options, limits: limits.clone(), groups })
+    }
+
+    /// Once there is a log, and threads may be: says what is not as it was asked for, and makes ready for processes.
+    pub(super) fn begin(&self) -> io::Result<()> {
+        self.groups.iter().for_each(Groups::warn);
+        process::begin()
     }
 
     /// Runs the program for one job. Dropped, it leaves the process to the job's shutdown callback, and dropped with

@@ -6,7 +6,6 @@
 use std::fs;
 use std::io;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -16,6 +15,8 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
+
+use crate::process::keep_exit_codes;
 
 /// What an orchestrator, or a person, may send.
 const PASSED_ON: [Signal; 6] =
@@ -31,8 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub(super) fn serve(worker: impl FnOnce() -> io::Result<Command>) -> io::Result<u8> {
     let mut signals = PASSED_ON.into_iter().collect::<SigSet>();
     signals.add(Signal::SIGCHLD);
-    // Where a parent has left SIGCHLD ignored the kernel reaps by itself, tells nobody, and keeps no exit code.
-    signal_hook::flag::register(Signal::SIGCHLD as i32, Arc::default())?;
+    keep_exit_codes()?;
     // Before there is a child: it inherits the mask, so that no signal ends it before it has its handlers.
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;

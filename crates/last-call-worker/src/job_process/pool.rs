@@ -15,7 +15,7 @@ use super::wire::{News, Order};
 use crate::error::StartError;
 use crate::link::Control;
 use crate::metrics::Metrics;
-use crate::process::{Limits, Pings};
+use crate::process::{Groups, Limits, Pings};
 
 /// Processes that start at the same time, for each core. Starting is work; prewarming is often waiting.
 const STARTING_A_CORE: usize = 8;
@@ -137,6 +137,7 @@ pub(crate) fn start(
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(system("runtime for processes"))?;
     let groups = limits.groups().map_err(StartError::Usage)?;
+    groups.iter().for_each(Groups::warn);
     let (orders, taken) = mpsc::unbounded_channel();
     let (fail, failed) = oneshot::channel();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

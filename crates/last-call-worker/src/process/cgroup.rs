@@ -24,6 +24,8 @@ struct Place {
     dir: PathBuf,
     /// What the kernel may give to each, in bytes.
     memory: Option<u64>,
+    /// Why it cannot keep that limit.
+    unkept: Option<String>,
 }
 
 impl Groups {
@@ -36,19 +38,22 @@ impl Groups {
         if !dir.join("cgroup.controllers").is_file() {
             return Err(format!("--cgroup {shown}: it is no directory of cgroup v2"));
         }
-        let memory = memory.filter(|_| match limit_memory_in(dir) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(dir = %shown, %error, "the kernel does not keep --memory-limit here: the worker looks each 2 s");
-                false
-            }
-        });
-        let groups = Self(Arc::new(Place { dir: dir.to_owned(), memory }));
+        let unkept = memory.and_then(|_| limit_memory_in(dir).err()).map(|error| error.to_string());
+        let memory = memory.filter(|_| unkept.is_none());
+        let groups = Self(Arc::new(Place { dir: dir.to_owned(), memory, unkept }));
         let tried = groups.create(&format!("{}trial", marks())).and_then(Group::try_it);
         let advice = "it must be the worker's to use, as by systemd's Delegate=yes, and Linux 5.14 or later";
         tried
             .map(|()| groups)
             .map_err(|error| format!("--cgroup {shown}: no group can be made: {error}; {advice}"))
+    }
+
+    /// Says it in the log where the kernel does not keep the limit on memory. Call it once there is a log.
+    pub fn warn(&self) {
+        if let Some(error) = &self.0.unkept {
+            let dir = self.0.dir.display();
+            tracing::warn!(%dir, error, "the kernel does not keep --memory-limit here: the worker looks each 2 s");
+        }
     }
 
     pub(super) fn create(&self, mark: &str) -> io::Result<Group> {

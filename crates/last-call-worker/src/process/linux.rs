@@ -61,15 +61,15 @@ pub(super) type Started = u64;
 
 /// 0 for one that is gone.
 pub(super) fn started(pid: Pid) -> Started {
-    stat(pid.as_raw()).and_then(|mut fields| fields.nth(19)).unwrap_or(0)
+    stat(pid.as_raw(), 19, 1).unwrap_or(0)
 }
 
-/// The fields of `/proc/PID/stat` from the one behind the name, which is in brackets and may hold anything; 0 for what is
-/// no number.
-fn stat(pid: i32) -> Option<impl Iterator<Item = u64>> {
+/// The sum of so many fields of `/proc/PID/stat`, the first counted from the one behind the name, which is in brackets and
+/// may hold anything.
+fn stat(pid: i32, first: usize, fields: usize) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields = stat.rsplit_once(") ")?.1.split_whitespace();
-    Some(fields.map(|field| field.parse().unwrap_or(0)).collect::<Vec<_>>().into_iter())
+    let fields = stat.rsplit_once(") ")?.1.split_whitespace().skip(first).take(fields);
+    fields.map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// A process that has ended, and is not reaped yet, has no environment.
@@ -102,7 +102,7 @@ fn pss(pid: i32) -> Option<u64> {
 
 fn cpu(pid: i32) -> Option<Duration> {
     // User and system time, of its own and of its reaped children.
-    let ticks: u64 = stat(pid)?.skip(11).take(4).sum();
+    let ticks = stat(pid, 11, 4)?;
     let millis = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
     Some(Duration::from_millis(millis))
 }

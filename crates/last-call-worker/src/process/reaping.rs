@@ -3,17 +3,22 @@
 //! Owns the one change to SIGCHLD, where a parent has left it ignored. Refuses to handle that signal.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::SIGCHLD;
 
 /// Where SIGCHLD is ignored, as a parent may have left it, the kernel reaps by itself and keeps no status. Any handler
-/// mends that, and is none in children.
-pub(super) fn keep_exit_codes() -> io::Result<()> {
+/// mends that, and is none in children. Looks once.
+pub(crate) fn keep_exit_codes() -> io::Result<()> {
+    static KEPT: OnceLock<()> = OnceLock::new();
+    if KEPT.get().is_some() {
+        return Ok(());
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     if is_ignored(&status, SIGCHLD) {
         signal_hook::flag::register(SIGCHLD, Arc::default())?;
     }
+    KEPT.get_or_init(|| ());
     Ok(())
 }
 
