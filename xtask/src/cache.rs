@@ -1,6 +1,6 @@
 //! The directory outside the repository that holds what `setup` fetched: one for all checkouts.
 //!
-//! Owns its place and its lock. Refuses to clean up: whoever wants the space back deletes the directory.
+//! Owns its place, its lock, and what each thing in it was made from. Refuses to clean up: whoever wants the space back deletes the directory.
 
 use std::env;
 use std::ffi::OsString;
@@ -33,6 +33,29 @@ impl Cache {
     /// The path of `name` in the cache.
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// The path of `name` in the cache, as `make` leaves it: made anew where it is not there, not complete, or was made
+    /// from something else than `wanted`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn made(
+        &self,
+        name: &str,
+        wanted: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let place = self.path(name);
+        let stamp = place.join("made-from");
+        if fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
+            say::progress(format_args!("    have    {}", place.display()));
+            return Ok(place);
+        }
+        make(&place)?;
+        // Written last: a place without it is made again.
+        fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
+        Ok(place)
     }
 
     /// Waits until no other chore fetches into this cache; the claim ends with the returned value.

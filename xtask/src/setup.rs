@@ -4,8 +4,8 @@
 //! anything system-wide unasked.
 
 mod deny;
-mod node;
-mod python;
+pub(crate) mod node;
+pub(crate) mod python;
 mod server;
 mod system;
 

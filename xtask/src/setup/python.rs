@@ -1,16 +1,15 @@
 //! The Python environment in which tests drive LiveKit's official client packages.
 //!
-//! Owns the environment and the stamp that says what it was made from. Refuses the user's own
-//! site-packages: versions come from testkit/python/requirements.txt alone.
+//! Owns the environment. Refuses the user's own site-packages: versions come from testkit/python/requirements.txt alone.
 
-use std::fs;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use crate::cache::Cache;
-use crate::{say, step, workspace};
+use crate::{step, workspace};
 
 const REQUIREMENTS: &str = "testkit/python/requirements.txt";
 
@@ -23,28 +22,25 @@ pub(super) fn fetch(cache: &Cache) -> Result<PathBuf> {
     let requirements = workspace::read(REQUIREMENTS)?;
     let version = step::output("python3", &["--version"]).context("python3 does not start")?;
     let wanted = format!("{version}{requirements}");
-    let environment = cache.path("venv");
-    let interpreter = environment.join("bin/python");
-    let stamp = environment.join("made-from");
-    if fs::read_to_string(&stamp).is_ok_and(|made_from| made_from == wanted) {
-        say::progress(format_args!("    python environment: {}", environment.display()));
-        return Ok(interpreter);
-    }
+    let packages = workspace::root().join(REQUIREMENTS);
+    let place =
+        cache.made("venv", &wanted, |place| environment(place, ["-r".as_ref(), packages.as_os_str()]))?;
+    Ok(interpreter(&place))
+}
+
+/// Makes an environment at `place` with these packages, as pip takes them.
+///
+/// # Errors
+/// When it cannot be made or filled.
+pub(crate) fn environment<'p>(place: &Path, packages: impl IntoIterator<Item = &'p OsStr>) -> Result<()> {
     let mut make = Command::new("python3");
-    step::run("python environment", make.args(["-m", "venv", "--clear"]).arg(&environment))?;
-    let mut fill = Command::new(&interpreter);
-    fill.args([
-        "-m",
-        "pip",
-        "install",
-        "--progress-bar=off",
-        "--no-input",
-        "--disable-pip-version-check",
-        "-r",
-    ])
-    .arg(workspace::root().join(REQUIREMENTS));
-    step::run("python packages", &mut fill)?;
-    // Written last: an environment without it is made again.
-    fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
-    Ok(interpreter)
+    step::run("python environment", make.args(["-m", "venv", "--clear"]).arg(place))?;
+    let mut fill = Command::new(interpreter(place));
+    fill.args(["-m", "pip", "install", "--progress-bar=off", "--no-input", "--disable-pip-version-check"]);
+    step::run("python packages", fill.args(packages))
+}
+
+/// The interpreter of an environment.
+pub(crate) fn interpreter(place: &Path) -> PathBuf {
+    place.join("bin/python")
 }

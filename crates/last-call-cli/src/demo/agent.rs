@@ -37,8 +37,8 @@ pub(crate) fn worker() -> Worker {
 
 /// A demo that is killed cannot clean up.
 fn end_with(parent: Pid) {
-    #[cfg(target_os = "linux")]
-    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    // Without it the demo cleans up only where it is not killed.
+    let _ = last_call_worker::process::end_with_the_parent();
     // It may be gone already.
     if getppid() != parent {
         std::process::exit(1);
