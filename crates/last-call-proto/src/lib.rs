@@ -26,6 +26,7 @@ mod message;
 mod outbox;
 pub mod policy;
 mod pool;
+mod rescue;
 mod timer;
 mod worker;
 
@@ -37,6 +38,7 @@ pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;
 pub use policy::Policy;
 pub use pool::{Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
+pub use rescue::{Lineage, Rescue, RescueInput, RescueLimits, RescueOutput, RescueTimer, Room, Verdict};
 pub use timer::Timer;
 pub use worker::{
     Decision, Declined, End, Event, Input, Limits, Link, Loss, Outcome, Output, Phase, StopReason, Worker,

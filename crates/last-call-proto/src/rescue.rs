@@ -1,0 +1,317 @@
+//! The rescue: a call whose agent died gets one agent of its lineage again (CALL-1, CALL-2).
+//!
+//! Owns whether, when and how often a call is dispatched again. Refuses payloads and the API: the driver lists, dispatches
+//! and removes, and says what came of it. Refuses jobs for participants: a dispatch offers those to everybody in the room.
+//!
+//! One call goes through: its turn, a look at its room, the dispatch, the removal of the dead agent. A dispatch whose
+//! outcome is unknown may have been made, as CreateDispatch has no idempotency: the next thing is a look again.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use crate::message::JobId;
+
+/// A call by the id of its first dispatch, which every later one carries in an attribute.
+pub type Lineage = JobId;
+
+/// How much is rescued, and how fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RescueLimits {
+    /// Agents that a call may lose before it is given up. Default 2: a call that kills whatever answers it must not
+    /// take the fleet.
+    pub attempts: u8,
+    /// Calls whose rescue is under way at the same time. Default 4.
+    pub at_once: usize,
+    /// Looks and dispatches of one rescue that may fail in a row. Default 3.
+    pub tries: u8,
+    /// Rescues that failed in a row, of whichever calls, after which none is tried for a while. Default 5.
+    pub failures: u8,
+}
+
+impl Default for RescueLimits {
+    fn default() -> Self {
+        Self { attempts: 2, at_once: 4, tries: 3, failures: 5 }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RescueInput {
+    /// The agent of this call died without an end of its own. `attempt` is 0 for a call that was never rescued.
+    Died {
+        /// Which call.
+        call: Lineage,
+        /// How often it was dispatched again before.
+        attempt: u8,
+        /// It may be what killed the agent: it goes last.
+        suspect: bool,
+    },
+    /// The call is over, or has another agent: nothing is to be done any more.
+    Over(Lineage),
+    /// What the look at a call's room showed.
+    Seen(Lineage, Room),
+    /// The look failed.
+    NotSeen(Lineage),
+    /// The dispatch was made.
+    Dispatched(Lineage),
+    /// Whether the dispatch was made is not known.
+    Unknown(Lineage),
+    /// The server refused the dispatch.
+    Refused(Lineage),
+    /// [`RescueOutput::Arm`] is due.
+    Fired(RescueTimer),
+}
+
+/// A call's room, as it is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Room {
+    /// It is gone, or nobody is in it but agents.
+    Empty,
+    /// Somebody waits, and no dispatch of the lineage is there that is newer than the dead agent.
+    Waiting,
+    /// A newer dispatch of the lineage is there.
+    Served,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RescueOutput {
+    /// Look at the room: its participants, its dispatches.
+    Look(Lineage),
+    /// Dispatch the call again, as this attempt.
+    Dispatch(Lineage, u8),
+    /// Remove the dead agent from the room: the server shows a killed one as active for 20 s.
+    Remove(Lineage),
+    /// Wait, and say that it is due.
+    Arm(RescueTimer),
+    /// A call's rescue is over.
+    Done(Lineage, Verdict),
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It was dispatched again.
+    Rescued,
+    /// There was nothing to do: the room is empty, or served by somebody else's rescue.
+    NotNeeded,
+    /// It has lost as many agents as a call may.
+    TooOften,
+    /// The server refused, or could not be asked.
+    Failed,
+}
+
+/// The waits of a rescue. The driver knows how long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RescueTimer {
+    /// When to try a call once more.
+    Again(Lineage),
+    /// When to try any call at all, after too many have failed.
+    Pause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    Queued,
+    Looking,
+    Dispatching,
+    Resting,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Call {
+    attempt: u8,
+    step: Step,
+    /// A dispatch was tried whose outcome nobody knows.
+    perhaps: bool,
+    /// Nothing is to be done any more, once the answer is there that is still to come.
+    over: bool,
+    failed: u8,
+}
+
+/// The rescue of all calls of one worker. Give it one input, then poll until nothing is left.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rescue {
+    limits: RescueLimits,
+    calls: BTreeMap<Lineage, Call>,
+    /// Calls whose turn comes; suspects are at the back.
+    queue: VecDeque<Lineage>,
+    suspects: VecDeque<Lineage>,
+    failures: u8,
+    paused: bool,
+    outputs: VecDeque<RescueOutput>,
+}
+
+impl Rescue {
+    /// Nothing to rescue yet.
+    #[must_use]
+    pub fn new(limits: RescueLimits) -> Self {
+        Self {
+            limits,
+            calls: BTreeMap::new(),
+            queue: VecDeque::new(),
+            suspects: VecDeque::new(),
+            failures: 0,
+            paused: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, input: RescueInput) {
+        match input {
+            RescueInput::Died { call, attempt, suspect } => self.died(call, attempt, suspect),
+            RescueInput::Over(call) => self.over(&call),
+            RescueInput::Seen(call, room) => self.seen(&call, room),
+            RescueInput::NotSeen(call) => self.try_again(&call, Step::Looking),
+            RescueInput::Dispatched(call) => self.dispatched(&call),
+            RescueInput::Unknown(call) => self.try_again(&call, Step::Dispatching),
+            RescueInput::Refused(call) => self.refused(&call),
+            RescueInput::Fired(RescueTimer::Again(call)) => self.again(&call),
+            RescueInput::Fired(RescueTimer::Pause) => self.paused = false,
+        }
+        self.proceed();
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<RescueOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Calls that are neither rescued nor given up yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether too many rescues have failed in a row.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    fn died(&mut self, call: Lineage, attempt: u8, suspect: bool) {
+        // One agent for each lineage: of a call under rescue no second one can have died that was not told of.
+        if self.calls.contains_key(&call) {
+            return;
+        }
+        if attempt >= self.limits.attempts {
+            self.outputs.push_back(RescueOutput::Done(call, Verdict::TooOften));
+            return;
+        }
+        self.calls.insert(
+            call.clone(),
+            Call { attempt, step: Step::Queued, perhaps: false, over: false, failed: 0 },
+        );
+        if suspect { self.suspects.push_back(call) } else { self.queue.push_back(call) }
+    }
+
+    fn over(&mut self, call: &Lineage) {
+        match self.calls.get_mut(call) {
+            // Its answer must find it: taken for another's it would be a second agent.
+            Some(known) if matches!(known.step, Step::Looking | Step::Dispatching) => known.over = true,
+            Some(_) => self.done(call, Verdict::NotNeeded),
+            None => {}
+        }
+    }
+
+    fn seen(&mut self, call: &Lineage, room: Room) {
+        let Some(known) = self.at(call, Step::Looking) else { return };
+        match room {
+            Room::Empty => self.done(call, Verdict::NotNeeded),
+            _ if known.over => self.done(call, Verdict::NotNeeded),
+            // What an earlier try of ours made, of which nobody knew, or somebody else.
+            Room::Served if known.perhaps => self.dispatched_at(call),
+            Room::Served => self.done(call, Verdict::NotNeeded),
+            Room::Waiting => {
+                let attempt = known.attempt + 1;
+                self.step(call, Step::Dispatching);
+                self.outputs.push_back(RescueOutput::Dispatch(call.clone(), attempt));
+            }
+        }
+    }
+
+    fn dispatched(&mut self, call: &Lineage) {
+        if self.at(call, Step::Dispatching).is_some() {
+            self.dispatched_at(call);
+        }
+    }
+
+    fn dispatched_at(&mut self, call: &Lineage) {
+        self.failures = 0;
+        self.outputs.push_back(RescueOutput::Remove(call.clone()));
+        self.done(call, Verdict::Rescued);
+    }
+
+    fn refused(&mut self, call: &Lineage) {
+        if self.at(call, Step::Dispatching).is_some() {
+            self.fail(call);
+        }
+    }
+
+    /// A look or a dispatch came to nothing, as far as is known.
+    fn try_again(&mut self, call: &Lineage, at: Step) {
+        let Some(known) = self.at(call, at) else { return };
+        if known.over {
+            self.done(call, Verdict::NotNeeded);
+            return;
+        }
+        if known.failed + 1 >= self.limits.tries {
+            self.fail(call);
+            return;
+        }
+        let (failed, perhaps) = (known.failed + 1, known.perhaps || at == Step::Dispatching);
+        self.calls.insert(call.clone(), Call { failed, perhaps, step: Step::Resting, ..known });
+        self.outputs.push_back(RescueOutput::Arm(RescueTimer::Again(call.clone())));
+    }
+
+    fn again(&mut self, call: &Lineage) {
+        if self.at(call, Step::Resting).is_some() {
+            self.look(call);
+        }
+    }
+
+    fn fail(&mut self, call: &Lineage) {
+        self.done(call, Verdict::Failed);
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= self.limits.failures && !self.paused {
+            self.paused = true;
+            // The next one tells whether it is any better.
+            self.failures = self.limits.failures.saturating_sub(1);
+            self.outputs.push_back(RescueOutput::Arm(RescueTimer::Pause));
+        }
+    }
+
+    /// Lets as many calls have their turn as may.
+    fn proceed(&mut self) {
+        while !self.paused && self.under_way() < self.limits.at_once {
+            let Some(call) = self.queue.pop_front().or_else(|| self.suspects.pop_front()) else { return };
+            self.look(&call);
+        }
+    }
+
+    fn look(&mut self, call: &Lineage) {
+        self.step(call, Step::Looking);
+        self.outputs.push_back(RescueOutput::Look(call.clone()));
+    }
+
+    fn done(&mut self, call: &Lineage, verdict: Verdict) {
+        self.calls.remove(call);
+        self.queue.retain(|queued| queued != call);
+        self.suspects.retain(|queued| queued != call);
+        self.outputs.push_back(RescueOutput::Done(call.clone(), verdict));
+    }
+
+    fn at(&self, call: &Lineage, step: Step) -> Option<Call> {
+        self.calls.get(call).copied().filter(|known| known.step == step)
+    }
+
+    fn step(&mut self, call: &Lineage, step: Step) {
+        if let Some(known) = self.calls.get_mut(call) {
+            known.step = step;
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.calls.values().filter(|call| call.step != Step::Queued).count()
+    }
+}

@@ -1,0 +1,237 @@
+//! The rescue over every state that a few calls, deaths and answers of the server can bring it into.
+//!
+//! Owns the properties. Refuses the API and its real outcomes, which are in the black-box tests.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use last_call_proto::{
+    JobId, Lineage, Rescue, RescueInput, RescueLimits, RescueOutput, RescueTimer, Room, Verdict,
+};
+
+const LIMITS: RescueLimits = RescueLimits { attempts: 2, at_once: 1, tries: 2, failures: 2 };
+const CALLS: [&str; 2] = ["one", "two"];
+/// Deaths of agents of one call.
+const DEATHS: u8 = 3;
+
+/// A call as the server has it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct Truth {
+    /// The attempt of the agent that is there, if one is.
+    agent: Option<u8>,
+    /// The newest dispatch.
+    newest: u8,
+    deaths: u8,
+    dispatches: u8,
+    hung_up: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct World {
+    rescue: Rescue,
+    calls: BTreeMap<Lineage, Truth>,
+    looking: BTreeSet<Lineage>,
+    dispatching: BTreeMap<Lineage, u8>,
+    timers: BTreeSet<RescueTimer>,
+    open: BTreeSet<Lineage>,
+    given_up: BTreeSet<Lineage>,
+}
+
+/// Something that may happen next.
+#[derive(Clone)]
+enum Happens {
+    Dies(Lineage),
+    HangsUp(Lineage),
+    Looks(Lineage, bool),
+    Dispatches(Lineage, Outcome),
+    Fires(RescueTimer),
+}
+
+#[derive(Clone, Copy)]
+enum Outcome {
+    Made,
+    MadeUnknown,
+    NotMadeUnknown,
+    Refused,
+}
+
+impl World {
+    fn new() -> Self {
+        let truth = Truth { agent: Some(0), ..Truth::default() };
+        Self {
+            rescue: Rescue::new(LIMITS),
+            calls: CALLS.into_iter().map(|call| (JobId::from(call), truth)).collect(),
+            looking: BTreeSet::new(),
+            dispatching: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            open: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+        }
+    }
+
+    fn possible(&self) -> Vec<Happens> {
+        let mut all = Vec::new();
+        for (call, truth) in &self.calls {
+            // Who does the rescue is told of a death once, and of the next only when it is over.
+            if truth.agent.is_some() && truth.deaths < DEATHS && !self.open.contains(call) {
+                all.push(Happens::Dies(call.clone()));
+            }
+            if !truth.hung_up {
+                all.push(Happens::HangsUp(call.clone()));
+            }
+        }
+        for call in &self.looking {
+            all.extend([true, false].map(|seen| Happens::Looks(call.clone(), seen)));
+        }
+        for call in self.dispatching.keys() {
+            let outcomes = [Outcome::Made, Outcome::MadeUnknown, Outcome::NotMadeUnknown, Outcome::Refused];
+            all.extend(outcomes.map(|outcome| Happens::Dispatches(call.clone(), outcome)));
+        }
+        all.extend(self.timers.iter().cloned().map(Happens::Fires));
+        all
+    }
+
+    fn step(&mut self, what: &Happens) {
+        let input = match what {
+            Happens::Dies(call) => {
+                let truth = self.calls.get_mut(call).expect("a call");
+                let attempt = truth.agent.take().expect("an agent");
+                truth.deaths += 1;
+                self.open.insert(call.clone());
+                RescueInput::Died { call: call.clone(), attempt, suspect: call.as_str() == "one" }
+            }
+            Happens::HangsUp(call) => {
+                self.calls.get_mut(call).expect("a call").hung_up = true;
+                RescueInput::Over(call.clone())
+            }
+            Happens::Looks(call, seen) => {
+                self.looking.remove(call);
+                let truth = self.calls[call];
+                let room = match truth {
+                    Truth { hung_up: true, .. } => Room::Empty,
+                    Truth { agent: Some(_), .. } => Room::Served,
+                    Truth { .. } => Room::Waiting,
+                };
+                if *seen { RescueInput::Seen(call.clone(), room) } else { RescueInput::NotSeen(call.clone()) }
+            }
+            Happens::Dispatches(call, outcome) => {
+                let attempt = self.dispatching.remove(call).expect("a dispatch");
+                if matches!(outcome, Outcome::Made | Outcome::MadeUnknown) {
+                    let truth = self.calls.get_mut(call).expect("a call");
+                    assert!(truth.agent.is_none(), "{call} has two agents");
+                    assert!(attempt > truth.newest, "{call}: attempt {attempt} twice");
+                    truth.agent = Some(attempt);
+                    truth.newest = attempt;
+                    truth.dispatches += 1;
+                }
+                match outcome {
+                    Outcome::Made => RescueInput::Dispatched(call.clone()),
+                    Outcome::MadeUnknown | Outcome::NotMadeUnknown => RescueInput::Unknown(call.clone()),
+                    Outcome::Refused => RescueInput::Refused(call.clone()),
+                }
+            }
+            Happens::Fires(timer) => {
+                self.timers.remove(timer);
+                RescueInput::Fired(timer.clone())
+            }
+        };
+        self.rescue.handle(input);
+        while let Some(output) = self.rescue.poll_output() {
+            match output {
+                RescueOutput::Look(call) => {
+                    assert!(!self.rescue.paused() || self.calls[&call].deaths > 0);
+                    assert!(
+                        self.looking.insert(call.clone()) || !self.open.contains(&call),
+                        "{call} is looked at twice"
+                    );
+                }
+                RescueOutput::Dispatch(call, attempt) => {
+                    assert!(attempt <= LIMITS.attempts, "{call} is dispatched too often");
+                    self.dispatching.insert(call, attempt);
+                }
+                RescueOutput::Remove(call) => assert!(self.open.contains(&call), "{call} is not rescued"),
+                RescueOutput::Arm(timer) => drop(self.timers.insert(timer)),
+                RescueOutput::Done(call, verdict) => {
+                    assert!(self.open.remove(&call), "{call} is done twice");
+                    if matches!(verdict, Verdict::TooOften | Verdict::Failed) {
+                        self.given_up.insert(call);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What holds whenever the rescue has been polled to the end.
+    fn check(&self) {
+        for (call, truth) in &self.calls {
+            // CALL-1: rescues ≤ 2 × crashes, and no more than a call may have.
+            assert!(truth.dispatches <= truth.deaths.min(LIMITS.attempts), "{call} was rescued too often");
+        }
+        assert_eq!(self.rescue.pending(), self.open.len());
+        let under_way = self.looking.len() + self.dispatching.len();
+        let waits = self.open.iter().any(|call| {
+            let busy = self.looking.contains(call) || self.dispatching.contains_key(call);
+            !busy && !self.timers.contains(&RescueTimer::Again(call.clone()))
+        });
+        // Nothing is forgotten: a call that waits waits for another, or for the pause to end.
+        let pause = self.timers.contains(&RescueTimer::Pause);
+        let again = self
+            .timers
+            .iter()
+            .any(|timer| matches!(timer, RescueTimer::Again(call) if self.open.contains(call)));
+        assert!(!waits || under_way > 0 || pause || again, "a call is forgotten");
+        assert!(!self.rescue.paused() || pause, "a pause without an end");
+    }
+}
+
+/// 128 bits, so that no two states are taken for one.
+fn fingerprint(world: &World) -> [u64; 2] {
+    [0_u8, 1].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        (salt, world).hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+#[test]
+fn call_1_every_state_of_the_rescue() {
+    let mut seen = BTreeSet::from([fingerprint(&World::new())]);
+    let mut frontier = VecDeque::from([World::new()]);
+    while let Some(world) = frontier.pop_front() {
+        let possible = world.possible();
+        for what in &possible {
+            let mut next = world.clone();
+            next.step(what);
+            next.check();
+            if seen.insert(fingerprint(&next)) {
+                frontier.push_back(next);
+            }
+        }
+        if possible.iter().all(|what| matches!(what, Happens::Dies(_) | Happens::HangsUp(_))) {
+            // At rest every call has its agent, has hung up, or was given up.
+            for (call, truth) in &world.calls {
+                assert!(
+                    truth.agent.is_some() || truth.hung_up || world.given_up.contains(call),
+                    "{call} was left alone"
+                );
+            }
+        }
+    }
+    assert!(seen.len() > 5_000, "only {} states", seen.len());
+}
+
+#[test]
+fn call_1_a_suspect_goes_last() {
+    let mut rescue = Rescue::new(LIMITS);
+    for (call, suspect) in [("first", false), ("poison", true), ("second", false)] {
+        rescue.handle(RescueInput::Died { call: JobId::from(call), attempt: 0, suspect });
+    }
+    let mut order = Vec::new();
+    while let Some(output) = rescue.poll_output() {
+        if let RescueOutput::Look(call) = output {
+            order.push(call.to_string());
+            rescue.handle(RescueInput::Seen(call, Room::Empty));
+        }
+    }
+    assert_eq!(order, ["first", "second", "poison"]);
+}
