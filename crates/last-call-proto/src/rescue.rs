@@ -123,8 +123,6 @@ struct Call {
     step: Step,
     /// A dispatch was tried whose outcome nobody knows.
     perhaps: bool,
-    /// Nothing is to be done any more, once the answer is there that is still to come.
-    over: bool,
     failed: u8,
 }
 
@@ -198,19 +196,14 @@ impl Rescue {
             self.outputs.push_back(RescueOutput::Done(call, Verdict::TooOften));
             return;
         }
-        self.calls.insert(
-            call.clone(),
-            Call { attempt, step: Step::Queued, perhaps: false, over: false, failed: 0 },
-        );
+        self.calls.insert(call.clone(), Call { attempt, step: Step::Queued, perhaps: false, failed: 0 });
         if suspect { self.suspects.push_back(call) } else { self.queue.push_back(call) }
     }
 
     fn over(&mut self, call: &Lineage) {
-        match self.calls.get_mut(call) {
-            // Its answer must find it: taken for another's it would be a second agent.
-            Some(known) if matches!(known.step, Step::Looking | Step::Dispatching) => known.over = true,
-            Some(_) => self.done(call, Verdict::NotNeeded),
-            None => {}
+        // An answer that is still to come must find its call: taken for another's it would be a second agent.
+        if self.at(call, Step::Queued).or_else(|| self.at(call, Step::Resting)).is_some() {
+            self.done(call, Verdict::NotNeeded);
         }
     }
 
@@ -218,7 +211,6 @@ impl Rescue {
         let Some(known) = self.at(call, Step::Looking) else { return };
         match room {
             Room::Empty => self.done(call, Verdict::NotNeeded),
-            _ if known.over => self.done(call, Verdict::NotNeeded),
             // What an earlier try of ours made, of which nobody knew, or somebody else.
             Room::Served if known.perhaps => self.dispatched_at(call),
             Room::Served => self.done(call, Verdict::NotNeeded),
@@ -251,10 +243,6 @@ impl Rescue {
     /// A look or a dispatch came to nothing, as far as is known.
     fn try_again(&mut self, call: &Lineage, at: Step) {
         let Some(known) = self.at(call, at) else { return };
-        if known.over {
-            self.done(call, Verdict::NotNeeded);
-            return;
-        }
         if known.failed + 1 >= self.limits.tries {
             self.fail(call);
             return;
