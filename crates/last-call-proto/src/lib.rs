@@ -21,6 +21,7 @@
 extern crate alloc;
 
 mod dispatcher;
+mod guard;
 mod job;
 mod message;
 mod outbox;
@@ -33,6 +34,7 @@ mod worker;
 pub use dispatcher::{
     ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
 };
+pub use guard::{FromDownstream, Guard, GuardInput, GuardOutput, ToDownstream};
 pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;

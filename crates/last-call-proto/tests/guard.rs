@@ -1,0 +1,242 @@
+//! guard between a server and a downstream, over many random courses of events.
+//!
+//! Owns what must hold for each side whatever the other does. Refuses the promises of the worker within, which are
+//! explored by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use last_call_proto::{
+    Answer, End, FromDownstream, FromServer, Guard, GuardInput, GuardOutput, Input, JobId, Limits, Load,
+    Loss, Output, Report, Timer, ToDownstream, ToServer,
+};
+use proptest::prelude::*;
+
+const JOBS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Asked,
+    Took,
+    Runs,
+}
+
+/// A guard, what its server knows, and a downstream that does what it likes.
+struct World {
+    guard: Guard,
+    dialling: bool,
+    connected: bool,
+    armed: BTreeSet<Timer>,
+    /// Offers of this connection that are not answered.
+    offered: BTreeSet<JobId>,
+    accepted: BTreeSet<JobId>,
+    /// Everything that was ever accepted.
+    given: BTreeSet<JobId>,
+    available: bool,
+    draining: bool,
+    downstream: BTreeMap<JobId, There>,
+    registered: bool,
+    pinged: u32,
+    ended: BTreeSet<JobId>,
+    left: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            guard: Guard::new(Limits { max_jobs: Some(2), ..Limits::default() }),
+            dialling: false,
+            connected: false,
+            armed: BTreeSet::new(),
+            offered: BTreeSet::new(),
+            accepted: BTreeSet::new(),
+            given: BTreeSet::new(),
+            available: false,
+            draining: false,
+            downstream: BTreeMap::new(),
+            registered: false,
+            pinged: 0,
+            ended: BTreeSet::new(),
+            left: false,
+        }
+    }
+
+    fn say(&mut self, input: GuardInput) {
+        self.guard.handle(input);
+        while let Some(output) = self.guard.poll_output() {
+            assert!(!self.left, "{output:?} after the end");
+            match output {
+                GuardOutput::Upstream(Output::Dial) => self.dialling = true,
+                GuardOutput::Upstream(Output::HangUp) => self.cut(),
+                GuardOutput::Upstream(Output::Arm(timer)) => drop(self.armed.insert(timer)),
+                GuardOutput::Upstream(Output::Disarm(timer)) => drop(self.armed.remove(&timer)),
+                GuardOutput::Upstream(Output::Event(_)) | GuardOutput::Pass | GuardOutput::Terminate(_) => {}
+                GuardOutput::Upstream(other) => panic!("{other:?} is for the downstream"),
+                GuardOutput::Send(ToDownstream::Ping(ping)) => self.pinged = ping,
+                GuardOutput::Send(ToDownstream::Offer(job)) => {
+                    assert!(self.registered, "an offer to nobody");
+                    assert!(!self.draining, "{job} is offered in a drain");
+                    self.downstream.insert(job, There::Asked);
+                }
+                GuardOutput::Send(ToDownstream::Assignment(job)) => {
+                    let before = self.downstream.insert(job.clone(), There::Runs);
+                    assert_eq!(before, Some(There::Took), "{job} is assigned");
+                }
+                GuardOutput::Send(ToDownstream::Termination(job)) => {
+                    assert!(!self.ended.contains(&job), "{job} is ended twice");
+                }
+                GuardOutput::Kill(job) => {
+                    self.downstream.remove(&job);
+                    assert!(self.ended.insert(job), "it was ended before");
+                }
+                GuardOutput::Orphan(job) => assert!(self.ended.insert(job), "an orphan twice"),
+                GuardOutput::Leave(_) => self.left = true,
+            }
+        }
+        while let Some(frames) = self.guard.poll_transmit() {
+            for frame in frames {
+                self.sent(frame);
+            }
+            self.guard.handle(GuardInput::Upstream(Input::Flushed));
+        }
+        assert!(
+            !self.available || (self.registered && !self.draining),
+            "available without a downstream, or in a drain"
+        );
+    }
+
+    fn sent(&mut self, frame: ToServer) {
+        match frame {
+            ToServer::Register => {}
+            ToServer::Status(status) => self.available = status.available,
+            ToServer::Answer(job, answer) => {
+                assert!(self.offered.remove(&job), "{job} is answered twice, or unasked");
+                if answer == Answer::Accept {
+                    assert!(!self.draining, "{job} is accepted in a drain");
+                    assert_eq!(self.downstream.get(&job), Some(&There::Took), "{job} is accepted by nobody");
+                    self.given.insert(job.clone());
+                    self.accepted.insert(job);
+                }
+            }
+            ToServer::Report(..) | ToServer::Migrate(_) | ToServer::Ping => {}
+        }
+    }
+
+    fn cut(&mut self) {
+        self.dialling = false;
+        self.connected = false;
+        self.available = false;
+        self.offered.clear();
+    }
+
+    fn server(&mut self, frame: FromServer) {
+        self.say(GuardInput::Upstream(Input::Received(frame)));
+    }
+
+    /// The first of what may happen now, from `what` on.
+    fn happens(&mut self, what: u8, which: usize) {
+        for offset in 0..16 {
+            if self.happened((what % 16 + 7 * offset) % 16, which) {
+                return;
+            }
+        }
+    }
+
+    fn happened(&mut self, what: u8, which: usize) -> bool {
+        let job = JobId::from(JOBS[which % JOBS.len()]);
+        match what {
+            0 if self.dialling => {
+                self.dialling = false;
+                self.connected = true;
+                self.say(GuardInput::Upstream(Input::Connected));
+                self.server(FromServer::Registered);
+            }
+            1 if self.connected && which < 8 => {
+                self.cut();
+                self.say(GuardInput::Upstream(Input::Lost(Loss::Broken)));
+            }
+            // A server never offers a job again that it has given away.
+            2 if self.connected
+                && self.available
+                && !self.given.contains(&job)
+                && !self.downstream.contains_key(&job)
+                && !self.offered.contains(&job) =>
+            {
+                self.offered.insert(job.clone());
+                self.server(FromServer::Offer(job));
+            }
+            3 if self.connected && self.accepted.remove(&job) => self.server(FromServer::Assignment(job)),
+            4 if self.connected && which < 8 => self.server(FromServer::Termination(job)),
+            5 if !self.registered => {
+                self.registered = true;
+                self.say(GuardInput::Downstream(FromDownstream::Register));
+            }
+            6 if self.registered => {
+                let status = FromDownstream::Status { available: which % 2 == 0, load: Load::IDLE };
+                self.say(GuardInput::Downstream(status));
+            }
+            7 | 8 if self.registered && self.downstream.get(&job) == Some(&There::Asked) => {
+                let answer = if what == 7 { Answer::Accept } else { Answer::Decline };
+                match answer {
+                    Answer::Accept => drop(self.downstream.insert(job.clone(), There::Took)),
+                    Answer::Decline | Answer::Terminate => drop(self.downstream.remove(&job)),
+                }
+                self.say(GuardInput::Downstream(FromDownstream::Answer(job, answer)));
+            }
+            9 if self.downstream.get(&job) == Some(&There::Runs) && self.registered => {
+                self.downstream.remove(&job);
+                self.say(GuardInput::Downstream(FromDownstream::Report(job, Report::Success)));
+            }
+            10 if self.registered => {
+                self.say(GuardInput::Downstream(FromDownstream::Pong(self.pinged)));
+            }
+            11 if self.registered && which < 8 => {
+                self.registered = false;
+                self.available = false;
+                self.downstream.retain(|_, there| *there == There::Runs);
+                self.say(GuardInput::Hangup);
+                assert!(self.offered.is_empty(), "an offer waits for nobody");
+            }
+            12 if which < 8 => {
+                self.registered = false;
+                self.available = false;
+                self.downstream.clear();
+                self.say(GuardInput::Died);
+                assert!(self.offered.is_empty(), "an offer waits for nobody");
+                assert_eq!(self.guard.jobs().count(), 0, "a job of a dead worker runs");
+            }
+            13 if self.downstream.get(&job) == Some(&There::Runs) => {
+                self.downstream.remove(&job);
+                self.say(GuardInput::JobDied(job, End::Failed("killed".into())));
+            }
+            14 if which < 2 => {
+                self.draining = true;
+                self.available = false;
+                self.say(GuardInput::Upstream(Input::Drain));
+            }
+            15 => {
+                let timer = self.armed.iter().nth(which % self.armed.len().max(1)).cloned();
+                if let Some(timer) = timer {
+                    self.armed.remove(&timer);
+                    self.say(GuardInput::Upstream(Input::Fired(timer)));
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn neither_side_hears_what_it_may_not(course in prop::collection::vec((any::<u8>(), 0_usize..64), 0..120)) {
+        let mut world = World::new();
+        for (what, which) in course {
+            if world.left {
+                break;
+            }
+            world.happens(what, which);
+        }
+    }
+}
