@@ -21,7 +21,7 @@
 extern crate alloc;
 
 mod dispatcher;
-mod guard;
+mod downstream;
 mod job;
 mod message;
 mod outbox;
@@ -34,7 +34,7 @@ mod worker;
 pub use dispatcher::{
     ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
 };
-pub use guard::{FromDownstream, Guard, GuardInput, GuardOutput, ToDownstream};
+pub use downstream::{Downstream, DownstreamInput, DownstreamOutput, FromDownstream, ToDownstream};
 pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;
