@@ -29,6 +29,7 @@ pub mod policy;
 mod pool;
 mod rescue;
 mod timer;
+mod ward;
 mod worker;
 
 pub use dispatcher::{
@@ -42,6 +43,7 @@ pub use policy::Policy;
 pub use pool::{Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
 pub use rescue::{Lineage, Rescue, RescueInput, RescueLimits, RescueOutput, RescueTimer, Room, Verdict};
 pub use timer::Timer;
+pub use ward::{Forward, Leaving, Restart, Ward, WardInput, WardLimits, WardOutput, WardTimer};
 pub use worker::{
     Decision, Declined, End, Event, Input, Limits, Link, Loss, Outcome, Output, Phase, StopReason, Worker,
 };
