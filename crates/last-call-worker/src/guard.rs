@@ -1,0 +1,26 @@
+//! `last-call guard`: an unchanged worker of any SDK, kept to the promises of ours.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `options.rs` | the options, which are the help page |
+//! | `run.rs` | the program: from the options to the exit code |
+//! | `stand.rs` | the one loop: signals, the worker's process, its registrations |
+//! | `registrations.rs` | a link to the server for each registration of the worker |
+//! | `connection.rs` | one connection of the worker: its upgrade, its frames |
+//! | `guarded.rs` | the worker in the place of user code, for one link |
+//! | `frames.rs` | what guard reads and changes in a frame |
+//!
+//! Refuses to change what the worker is: its code, its frames and its output stay as they are.
+
+mod connection;
+mod frames;
+mod guarded;
+mod options;
+mod registrations;
+mod run;
+mod secrets;
+mod stand;
+
+pub(crate) use guarded::{FromWorker, Guarded};
+pub use options::GuardOptions;
+pub use run::run_guard;
