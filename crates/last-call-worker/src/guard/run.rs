@@ -202,6 +202,7 @@ fn limits(options: &GuardOptions) -> Limits {
         max_jobs: options.max_jobs,
         threshold: own.or(Some(Load::WHOLE)),
         server_target: Load::from_fraction(options.server_target_load),
+        counts_itself: true,
     }
 }
 
