@@ -1,0 +1,6 @@
+//! Guard: what stands between an unchanged worker and the server.
+
+mod forward;
+mod front;
+mod relay;
+mod secrets;
