@@ -3,4 +3,6 @@
 mod forward;
 mod front;
 mod relay;
+#[cfg(test)]
+mod rig;
 mod secrets;

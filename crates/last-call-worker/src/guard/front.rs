@@ -136,7 +136,7 @@ struct Passage {
 
 impl Passage {
     async fn serve(self: Arc<Self>, tcp: TcpStream) {
-        match caller(&tcp, &self.prefix).await {
+        match caller(&tcp, &self.prefix, head::WITHIN).await {
             // Where the link is gone, so is guard.
             Some(Caller::Worker) => drop(tcp.into_std().map(|tcp| self.workers.send(tcp))),
             Some(Caller::LongWorker) => too_long(tcp).await,

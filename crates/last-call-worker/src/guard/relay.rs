@@ -277,3 +277,6 @@ fn restore(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
         headers.insert(UPGRADE, protocol);
     }
 }
+
+#[cfg(test)]
+mod tests;

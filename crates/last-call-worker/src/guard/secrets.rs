@@ -74,8 +74,13 @@ impl Secrets {
     /// where the real secret is.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// When the system has no random numbers, or does not close that.
     pub(crate) fn hold(real: Keys, allowed: Vec<Right>) -> Result<Self, StartError> {
+        conceal()?;
+        Self::held(real, allowed)
+    }
+
+    fn held(real: Keys, allowed: Vec<Right>) -> Result<Self, StartError> {
         let mut random = [0; 36];
         let failed =
             |error: getrandom::Error| StartError::System { what: "random numbers", error: error.into() };
@@ -83,7 +88,6 @@ impl Secrets {
         let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let (name, secret) = text.split_at(8);
         let local = Keys { key: format!("guard{name}"), secret: Secret::from(secret.to_owned()) };
-        conceal()?;
         Ok(Self { real, held: Some(Held { local, allowed }), rooms: Mutex::default() })
     }
 

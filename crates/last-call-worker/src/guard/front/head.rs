@@ -14,7 +14,7 @@ use tokio::time::timeout;
 /// Bytes of a worker's head.
 pub(super) const LIMIT: usize = 8 * 1024;
 /// The patience with a client that sends the first head of a connection.
-const WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 /// Where workers connect.
 pub(super) const AGENT: &str = "/agent";
 
@@ -30,9 +30,9 @@ pub(super) enum Caller {
 }
 
 /// Waits until it is plain whose the connection is, and takes nothing out of it. None where the client leaves before, or
-/// dawdles.
-pub(super) async fn caller(tcp: &TcpStream, prefix: &str) -> Option<Caller> {
-    timeout(WITHIN, look(tcp, prefix)).await.ok()?.ok()
+/// takes longer than `within`.
+pub(super) async fn caller(tcp: &TcpStream, prefix: &str, within: Duration) -> Option<Caller> {
+    timeout(within, look(tcp, prefix)).await.ok()?.ok()
 }
 
 async fn look(tcp: &TcpStream, prefix: &str) -> io::Result<Caller> {
