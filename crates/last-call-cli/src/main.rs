@@ -15,7 +15,7 @@ mod told;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use last_call_worker::Cli;
+use last_call_worker::{Cli, GuardOptions};
 
 /// LiveKit agents whose calls are never lost
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<exec::RunOptions>),
+    Guard(Box<GuardOptions>),
     Demo(Box<demo::Options>),
     Server(Box<server::Options>),
     /// The worker of the demo
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     let arguments = last_call_worker::parse::<Arguments>();
     let done = match arguments.command {
         Command::Run(options) => exec::run(*options),
+        Command::Guard(options) => return last_call_worker::run_guard(*options),
         Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),
         Command::DemoAgent(cli) => return last_call_worker::run_with(cli, demo::demo_worker()),

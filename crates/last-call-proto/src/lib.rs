@@ -21,7 +21,7 @@
 extern crate alloc;
 
 mod dispatcher;
-mod guard;
+mod downstream;
 mod job;
 mod message;
 mod outbox;
@@ -29,12 +29,13 @@ pub mod policy;
 mod pool;
 mod rescue;
 mod timer;
+mod ward;
 mod worker;
 
 pub use dispatcher::{
     ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
 };
-pub use guard::{FromDownstream, Guard, GuardInput, GuardOutput, ToDownstream};
+pub use downstream::{Downstream, DownstreamInput, DownstreamOutput, FromDownstream, ToDownstream};
 pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;
@@ -42,6 +43,7 @@ pub use policy::Policy;
 pub use pool::{Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
 pub use rescue::{Lineage, Rescue, RescueInput, RescueLimits, RescueOutput, RescueTimer, Room, Verdict};
 pub use timer::Timer;
+pub use ward::{Forward, Leaving, Restart, Ward, WardInput, WardLimits, WardOutput, WardTimer};
 pub use worker::{
     Decision, Declined, End, Event, Input, Limits, Link, Loss, Outcome, Output, Phase, StopReason, Worker,
 };

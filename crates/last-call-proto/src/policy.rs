@@ -127,6 +127,14 @@ pub fn backoff(base: Duration, cap: Duration, attempt: u8, random: u32) -> Durat
     ceiling.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
+/// The wait before a crashed worker is started again: a quarter of a second, doubled with each failure in a row, at most
+/// half a minute, and of that between half and all, so that a fleet does not start as one.
+#[must_use]
+pub fn restart_wait(failures: u32, random: u32) -> Duration {
+    let whole = Duration::from_millis(250).saturating_mul(1 << failures.min(16)).min(Duration::from_secs(30));
+    whole / 2 + (whole / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
 /// The load to report so that AVAILABLE means dispatchable (JOB-4): the server gives nothing to a worker
 /// at or over its own target, whatever the worker's threshold is. `load` at the worker's `threshold`
 /// comes out a hundredth under the server's `target`.

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use last_call_proto::{
-    Answer, End, FromDownstream, FromServer, Guard, GuardInput, GuardOutput, Input, JobId, Limits, Load,
-    Loss, Output, Report, Timer, ToDownstream, ToServer,
+    Answer, Downstream, DownstreamInput, DownstreamOutput, End, FromDownstream, FromServer, Input, JobId,
+    Limits, Load, Loss, Output, Report, Timer, ToDownstream, ToServer, Worker,
 };
 use proptest::prelude::*;
 
@@ -22,7 +22,8 @@ enum There {
 
 /// A guard, what its server knows, and a downstream that does what it likes.
 struct World {
-    guard: Guard,
+    worker: Worker,
+    guarded: Downstream,
     dialling: bool,
     connected: bool,
     armed: BTreeSet<Timer>,
@@ -37,13 +38,21 @@ struct World {
     registered: bool,
     pinged: u32,
     ended: BTreeSet<JobId>,
+    /// Told to end.
+    over: BTreeSet<JobId>,
+    orphans: BTreeSet<JobId>,
     left: bool,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            guard: Guard::new(Limits { max_jobs: Some(2), ..Limits::default() }),
+            worker: Worker::new(Limits {
+                max_jobs: Some(2),
+                threshold: Some(Load::WHOLE),
+                ..Limits::default()
+            }),
+            guarded: Downstream::new(),
             dialling: false,
             connected: false,
             armed: BTreeSet::new(),
@@ -56,52 +65,84 @@ impl World {
             registered: false,
             pinged: 0,
             ended: BTreeSet::new(),
+            over: BTreeSet::new(),
+            orphans: BTreeSet::new(),
             left: false,
         }
     }
 
-    fn say(&mut self, input: GuardInput) {
-        self.guard.handle(input);
-        while let Some(output) = self.guard.poll_output() {
-            assert!(!self.left, "{output:?} after the end");
-            match output {
-                GuardOutput::Upstream(Output::Dial) => self.dialling = true,
-                GuardOutput::Upstream(Output::HangUp) => self.cut(),
-                GuardOutput::Upstream(Output::Arm(timer)) => drop(self.armed.insert(timer)),
-                GuardOutput::Upstream(Output::Disarm(timer)) => drop(self.armed.remove(&timer)),
-                GuardOutput::Upstream(Output::Event(_)) | GuardOutput::Pass | GuardOutput::Terminate(_) => {}
-                GuardOutput::Upstream(other) => panic!("{other:?} is for the downstream"),
-                GuardOutput::Send(ToDownstream::Ping(ping)) => self.pinged = ping,
-                GuardOutput::Send(ToDownstream::Offer(job)) => {
-                    assert!(self.registered, "an offer to nobody");
-                    assert!(!self.draining, "{job} is offered in a drain");
-                    self.downstream.insert(job, There::Asked);
+    fn upstream(&mut self, input: Input) {
+        self.worker.handle(input);
+        self.settle();
+    }
+
+    fn downstream(&mut self, input: DownstreamInput) {
+        self.guarded.handle(input);
+        self.settle();
+    }
+
+    /// Does what both ask for, as the driver does.
+    fn settle(&mut self) {
+        loop {
+            if let Some(output) = self.worker.poll_output() {
+                self.perform(output);
+            } else if let Some(output) = self.guarded.poll_output() {
+                self.pass_on(output);
+            } else if let Some(frames) = self.worker.poll_transmit() {
+                for frame in frames {
+                    self.sent(frame);
                 }
-                GuardOutput::Send(ToDownstream::Assignment(job)) => {
-                    let before = self.downstream.insert(job.clone(), There::Runs);
-                    assert_eq!(before, Some(There::Took), "{job} is assigned");
-                }
-                GuardOutput::Send(ToDownstream::Termination(job)) => {
-                    assert!(!self.ended.contains(&job), "{job} is ended twice");
-                }
-                GuardOutput::Kill(job) => {
-                    self.downstream.remove(&job);
-                    assert!(self.ended.insert(job), "it was ended before");
-                }
-                GuardOutput::Orphan(job) => assert!(self.ended.insert(job), "an orphan twice"),
-                GuardOutput::Leave(_) => self.left = true,
+                self.worker.handle(Input::Flushed);
+            } else {
+                break;
             }
-        }
-        while let Some(frames) = self.guard.poll_transmit() {
-            for frame in frames {
-                self.sent(frame);
-            }
-            self.guard.handle(GuardInput::Upstream(Input::Flushed));
         }
         assert!(
             !self.available || (self.registered && !self.draining),
             "available without a downstream, or in a drain"
         );
+    }
+
+    fn perform(&mut self, output: Output) {
+        assert!(!self.left, "{output:?} after the end");
+        match output {
+            Output::Dial => self.dialling = true,
+            Output::HangUp => self.cut(),
+            Output::Arm(timer) => drop(self.armed.insert(timer)),
+            Output::Disarm(timer) => drop(self.armed.remove(&timer)),
+            Output::Event(_) => {}
+            Output::Exit(_) => self.left = true,
+            asked => self.guarded.handle(DownstreamInput::Asked(asked)),
+        }
+    }
+
+    fn pass_on(&mut self, output: DownstreamOutput) {
+        match output {
+            DownstreamOutput::Worker(input) => self.worker.handle(input),
+            DownstreamOutput::Pass | DownstreamOutput::Terminate(_) => {}
+            DownstreamOutput::Send(ToDownstream::Ping(ping)) => self.pinged = ping,
+            DownstreamOutput::Send(ToDownstream::Offer(job)) => {
+                assert!(self.registered, "an offer to nobody");
+                assert!(!self.draining, "{job} is offered in a drain");
+                self.downstream.insert(job, There::Asked);
+            }
+            DownstreamOutput::Send(ToDownstream::Assignment(job)) => {
+                let before = self.downstream.insert(job.clone(), There::Runs);
+                assert_eq!(before, Some(There::Took), "{job} is assigned");
+            }
+            DownstreamOutput::Send(ToDownstream::Termination(job)) => {
+                assert!(!self.ended.contains(&job), "{job} is ended twice");
+                self.over.insert(job);
+            }
+            DownstreamOutput::Kill(job) => {
+                self.downstream.remove(&job);
+                assert!(self.ended.insert(job), "it was ended before");
+            }
+            DownstreamOutput::Orphan(job) => {
+                assert!(!self.over.contains(&job), "{job} was told to end");
+                assert!(self.orphans.insert(job), "an orphan twice");
+            }
+        }
     }
 
     fn sent(&mut self, frame: ToServer) {
@@ -129,7 +170,7 @@ impl World {
     }
 
     fn server(&mut self, frame: FromServer) {
-        self.say(GuardInput::Upstream(Input::Received(frame)));
+        self.upstream(Input::Received(frame));
     }
 
     /// The first of what may happen now, from `what` on.
@@ -147,12 +188,12 @@ impl World {
             0 if self.dialling => {
                 self.dialling = false;
                 self.connected = true;
-                self.say(GuardInput::Upstream(Input::Connected));
+                self.upstream(Input::Connected);
                 self.server(FromServer::Registered);
             }
             1 if self.connected && which < 8 => {
                 self.cut();
-                self.say(GuardInput::Upstream(Input::Lost(Loss::Broken)));
+                self.upstream(Input::Lost(Loss::Broken));
             }
             // A server never offers a job again that it has given away.
             2 if self.connected
@@ -168,11 +209,11 @@ impl World {
             4 if self.connected && which < 8 => self.server(FromServer::Termination(job)),
             5 if !self.registered => {
                 self.registered = true;
-                self.say(GuardInput::Downstream(FromDownstream::Register));
+                self.downstream(DownstreamInput::Heard(FromDownstream::Register));
             }
             6 if self.registered => {
                 let status = FromDownstream::Status { available: which % 2 == 0, load: Load::IDLE };
-                self.say(GuardInput::Downstream(status));
+                self.downstream(DownstreamInput::Heard(status));
             }
             7 | 8 if self.registered && self.downstream.get(&job) == Some(&There::Asked) => {
                 let answer = if what == 7 { Answer::Accept } else { Answer::Decline };
@@ -180,44 +221,44 @@ impl World {
                     Answer::Accept => drop(self.downstream.insert(job.clone(), There::Took)),
                     Answer::Decline | Answer::Terminate => drop(self.downstream.remove(&job)),
                 }
-                self.say(GuardInput::Downstream(FromDownstream::Answer(job, answer)));
+                self.downstream(DownstreamInput::Heard(FromDownstream::Answer(job, answer)));
             }
             9 if self.downstream.get(&job) == Some(&There::Runs) && self.registered => {
                 self.downstream.remove(&job);
-                self.say(GuardInput::Downstream(FromDownstream::Report(job, Report::Success)));
+                self.downstream(DownstreamInput::Heard(FromDownstream::Report(job, Report::Success)));
             }
             10 if self.registered => {
-                self.say(GuardInput::Downstream(FromDownstream::Pong(self.pinged)));
+                self.downstream(DownstreamInput::Heard(FromDownstream::Pong(self.pinged)));
             }
             11 if self.registered && which < 8 => {
                 self.registered = false;
                 self.available = false;
                 self.downstream.retain(|_, there| *there == There::Runs);
-                self.say(GuardInput::Hangup);
+                self.downstream(DownstreamInput::Hangup);
                 assert!(self.offered.is_empty(), "an offer waits for nobody");
             }
             12 if which < 8 => {
                 self.registered = false;
                 self.available = false;
                 self.downstream.clear();
-                self.say(GuardInput::Died);
+                self.downstream(DownstreamInput::Died);
                 assert!(self.offered.is_empty(), "an offer waits for nobody");
-                assert_eq!(self.guard.jobs().count(), 0, "a job of a dead worker runs");
+                assert_eq!(self.guarded.jobs().count(), 0, "a job of a dead worker runs");
             }
             13 if self.downstream.get(&job) == Some(&There::Runs) => {
                 self.downstream.remove(&job);
-                self.say(GuardInput::JobDied(job, End::Failed("killed".into())));
+                self.downstream(DownstreamInput::JobDied(job, End::Failed("killed".into())));
             }
             14 if which < 2 => {
                 self.draining = true;
                 self.available = false;
-                self.say(GuardInput::Upstream(Input::Drain));
+                self.upstream(Input::Drain);
             }
             15 => {
                 let timer = self.armed.iter().nth(which % self.armed.len().max(1)).cloned();
                 if let Some(timer) = timer {
                     self.armed.remove(&timer);
-                    self.say(GuardInput::Upstream(Input::Fired(timer)));
+                    self.upstream(Input::Fired(timer));
                 }
             }
             _ => return false,

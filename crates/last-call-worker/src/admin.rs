@@ -30,7 +30,7 @@ use last_call_proto::Phase;
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::http::{Ops, phase_word, serve_on};
+use crate::http::{Ops, WorkerInfo, phase_word, serve_on};
 use crate::observe::{DrainProgress, Snapshot, Verb};
 
 /// How long an answer waits for the snapshot to show what the verb asked for.
@@ -222,13 +222,14 @@ struct DrainPage {
 
 async fn status(State(ops): State<Arc<Ops>>) -> Json<StatusPage> {
     let snapshot: Snapshot = ops.snapshot.borrow().clone();
+    let WorkerInfo { agent_name, version, .. } = ops.worker();
     Json(StatusPage {
         phase: phase_word(snapshot.phase),
         registered: snapshot.registered,
         wedged: snapshot.wedged,
         worker_id: snapshot.worker_id,
-        agent_name: ops.info.agent_name.clone(),
-        version: ops.info.version,
+        agent_name,
+        version,
         active_jobs: snapshot.active_jobs,
         accepted_jobs: snapshot.accepted_jobs,
         load: snapshot.load.fraction(),

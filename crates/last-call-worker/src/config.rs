@@ -156,6 +156,6 @@ pub(crate) fn logging(options: &LogOptions, mode: Mode, terminal: bool) -> Resul
     crate::log::init(format, level).map_err(|error| StartError::Usage(error.to_string()))
 }
 
-fn non_empty(variable: &str) -> Option<String> {
+pub(crate) fn non_empty(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|value| !value.is_empty())
 }

@@ -5,8 +5,8 @@
 //! is set, behind it, and for no web page.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -51,8 +51,8 @@ const PROTOCOL_VERSION: u32 = 1;
 /// All that the pages are made of.
 #[derive(Debug)]
 pub(crate) struct Ops {
-    /// What never changes.
-    pub(crate) info: WorkerInfo,
+    /// What never changes, once it is known.
+    pub(crate) info: Arc<OnceLock<WorkerInfo>>,
     /// What the link thread shows.
     pub(crate) snapshot: watch::Receiver<Snapshot>,
     /// To the link thread.
@@ -65,6 +65,17 @@ pub(crate) struct Ops {
     pub(crate) admin_token: Option<Secret>,
     /// The host name by which the verbs may be called on the TCP port, beside addresses and `localhost`.
     pub(crate) admin_host: Option<String>,
+}
+
+impl Ops {
+    /// What the worker is; nothing yet, where that is not known.
+    pub(crate) fn worker(&self) -> WorkerInfo {
+        self.info.get().cloned().unwrap_or(WorkerInfo {
+            agent_name: String::new(),
+            worker_type: "",
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
 }
 
 /// What a worker is, for `/worker`.
@@ -197,11 +208,12 @@ struct WorkerPage {
 
 async fn worker(State(ops): State<Arc<Ops>>) -> Json<WorkerPage> {
     let snapshot = ops.snapshot.borrow().clone();
+    let WorkerInfo { agent_name, worker_type, version } = ops.worker();
     Json(WorkerPage {
-        worker_type: ops.info.worker_type,
-        agent_name: ops.info.agent_name.clone(),
+        worker_type,
+        agent_name,
         active_jobs: snapshot.active_jobs,
-        sdk_version: ops.info.version,
+        sdk_version: version,
         worker_load: snapshot.load.fraction(),
         protocol_version: PROTOCOL_VERSION,
         project_type: "rust",

@@ -57,6 +57,7 @@ pub use command_line::{matches, no_file, parse};
 pub use config::api_secret;
 pub use error::{DialError, StartError, UrlError};
 pub use exit::Exit;
+pub use guard::{GuardOptions, run_guard};
 pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
 };

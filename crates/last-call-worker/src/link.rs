@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::error::DialError;
+use crate::guard::{FromWorker, Guarded};
 use crate::http::Beat;
 use crate::load::CurrentLoad;
 use crate::metrics::{Metrics, Rejected, Stage};
@@ -72,6 +73,14 @@ pub(crate) enum Source {
     Solo(Solo),
 }
 
+/// Who decides on offers and runs jobs.
+pub(crate) enum Runner {
+    /// User code.
+    Code(TaskRunner),
+    /// A worker that guard stands in front of.
+    Guarded(Box<Guarded>),
+}
+
 /// A connection that is being opened.
 pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Socket, DialError>> + Send>>;
 /// Opens a connection.
@@ -83,7 +92,7 @@ pub(crate) struct Link {
     pub(crate) policy: Policy,
     pub(crate) source: Source,
     pub(crate) registration: livekit::RegisterWorkerRequest,
-    pub(crate) runner: TaskRunner,
+    pub(crate) runner: Runner,
     /// The process's, where they are the worker's to take.
     pub(crate) signals: Option<ToLink>,
     pub(crate) control: mpsc::UnboundedReceiver<Control>,
@@ -130,7 +139,10 @@ impl Link {
             self.beat.beat();
             if let Some(outcome) = self.settle().await {
                 let report = self.watched.report(outcome);
-                self.runner.leave();
+                match self.runner {
+                    Runner::Code(runner) => runner.leave(),
+                    Runner::Guarded(guarded) => guarded.leave(),
+                }
                 return report;
             }
             match self.happens(&mut beat).await {
@@ -199,8 +211,8 @@ impl Link {
             return;
         }
         if timer == Timer::Refresh {
-            self.keep.prune(&self.core);
-            self.runner.refresh_load();
+            self.prune();
+            self.refresh_load();
             self.measure();
         }
         self.core.handle(Input::Fired(timer));
@@ -217,8 +229,35 @@ impl Link {
 
     /// Tells the core the load as it is now.
     fn measure(&mut self) {
-        if let Some(load) = &self.load {
-            self.core.handle(Input::Load(load.get()));
+        let Some(load) = self.load.as_ref().map(|load| load.get()) else { return };
+        match &mut self.runner {
+            Runner::Code(_) => self.core.handle(Input::Load(load)),
+            Runner::Guarded(guarded) => guarded.measured(load),
+        }
+        self.hear_of_guarded();
+    }
+
+    /// Forgets the payloads of jobs that the core does not know any more.
+    fn prune(&mut self) {
+        self.keep.prune(&self.core);
+        if let Runner::Guarded(guarded) = &mut self.runner {
+            guarded.prune(&self.core);
+        }
+    }
+
+    /// Asks the user's own load function, if there is one.
+    fn refresh_load(&self) {
+        if let Runner::Code(runner) = &self.runner {
+            runner.refresh_load();
+        }
+    }
+
+    /// Gives the core what the worker behind guard made of the latest thing.
+    fn hear_of_guarded(&mut self) {
+        if let Runner::Guarded(guarded) = &mut self.runner {
+            while let Some(input) = guarded.poll_input() {
+                self.core.handle(input);
+            }
         }
     }
 
@@ -230,7 +269,7 @@ impl Link {
             FromUser::Decided(job, reply) => return self.decided(job, reply),
             FromUser::DecisionFailed(job, text) => {
                 tracing::error!(job_id = %job, panic = text, "the request handler panicked; the offer is declined");
-                self.runner.answered(&job);
+                self.answered(&job);
                 Input::Decided(job, last_call_proto::Decision::Fail)
             }
             FromUser::StopRequested(job) => Input::StopRequested(job),
@@ -240,12 +279,26 @@ impl Link {
             }
             FromUser::Finishing(job) => Input::Finishing(job),
             FromUser::Ended(job, end) => Input::Ended(job, end),
+            FromUser::Worker(said) => return self.worker_said(said),
         };
         self.core.handle(input);
     }
 
+    fn worker_said(&mut self, said: FromWorker) {
+        if let Runner::Guarded(guarded) = &mut self.runner {
+            guarded.heard(said);
+        }
+        self.hear_of_guarded();
+    }
+
+    fn answered(&mut self, job: &JobId) {
+        if let Runner::Code(runner) = &mut self.runner {
+            runner.answered(job);
+        }
+    }
+
     fn decided(&mut self, job: JobId, reply: Reply) {
-        self.runner.answered(&job);
+        self.answered(&job);
         let decision = FromUser::decision(&reply);
         if let Reply::Accept(acceptance) = reply {
             self.keep.accept(&job, acceptance);
@@ -266,7 +319,7 @@ impl Link {
                 self.watched.written(&self.metrics);
                 self.core.handle(Input::Flushed);
             }
-            SocketEvent::Frame(bytes) => self.frame(&bytes),
+            SocketEvent::Frame(bytes) => self.frame(bytes),
             SocketEvent::Text => self.rejected(Rejected::Text),
             SocketEvent::Alive => self.core.handle(Input::Received(last_call_proto::FromServer::Other)),
             SocketEvent::Closed { reason, oversized } => {
@@ -280,10 +333,14 @@ impl Link {
         }
     }
 
-    fn frame(&mut self, bytes: &[u8]) {
-        let Some(incoming) = wire::decode(bytes) else { return self.rejected(Rejected::Undecodable) };
-        if matches!(incoming, wire::Incoming::Unknown) {
-            self.watched.rejected(Rejected::Unknown, &self.metrics);
+    fn frame(&mut self, bytes: bytes::Bytes) {
+        let Some(incoming) = wire::decode(&bytes) else { return self.rejected(Rejected::Undecodable) };
+        match &mut self.runner {
+            Runner::Guarded(guarded) => guarded.received(&incoming, bytes),
+            Runner::Code(_) if matches!(incoming, wire::Incoming::Unknown) => {
+                self.watched.rejected(Rejected::Unknown, &self.metrics);
+            }
+            Runner::Code(_) => {}
         }
         self.incoming(incoming);
     }

@@ -261,7 +261,7 @@ impl FromStr for Http {
 }
 
 /// A load between 0 (not) and 1.
-fn fraction(text: &str) -> Result<f64, String> {
+pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     let wanted = "a number above 0, at most 1, such as 0.7".to_owned();
     text.parse().ok().filter(|load| (0.001..=1.0).contains(load)).ok_or(wanted)
 }

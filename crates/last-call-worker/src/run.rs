@@ -85,6 +85,21 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     if let Some(control) = job_process::recognise() {
         return serve_a_job(control, &cli(given).command, worker);
     }
+    as_a_program(
+        || {
+            let command = cli(given).command;
+            (command.reaps(), command)
+        },
+        |command, controls| program(command, worker, controls).map(ExitCode::from),
+    )
+}
+
+/// What every program of this crate begins with: an init where one is wanted, and signals before anything that takes
+/// time. `read` says whether one is wanted.
+pub(crate) fn as_a_program<T>(
+    read: impl FnOnce() -> (bool, T),
+    body: impl FnOnce(T, Controls) -> Result<ExitCode, StartError>,
+) -> ExitCode {
     if let Some(ended) = crate::init::as_process_1() {
         leave(ended);
     }
@@ -92,8 +107,8 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     // Before anything else that takes time: from here on no signal is lost.
     let signals = Signals::catch();
     let threads = job_process::other_threads();
-    let cli = cli(given);
-    match crate::init::by_choice(cli.command.reaps()) {
+    let (reaps, given) = read();
+    match crate::init::by_choice(reaps) {
         Ok(None) => {}
         Ok(Some(ended)) => leave(ended),
         Err(error) => {
@@ -103,14 +118,10 @@ fn guarded<T>(worker: Worker, cli: impl FnOnce(T) -> Cli, given: T) -> ExitCode 
     }
     let signals = signals.map_err(|error| StartError::System { what: "signal handlers", error });
     let controls = signals.map(|signals| Controls { control, orders, signals: Some(signals), threads });
-    match controls.and_then(|controls| program(cli.command, worker, controls)) {
-        Ok(exit) => exit,
-        Err(error) => {
-            say(&error);
-            Exit::from(&error)
-        }
-    }
-    .into()
+    controls.and_then(|controls| body(given, controls)).unwrap_or_else(|error| {
+        say(&error);
+        Exit::from(&error).into()
+    })
 }
 
 /// Leaves as an init, and not by a return: what `main` does behind `run` is for the worker's end.
@@ -221,7 +232,7 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
 }
 
 /// The last line of the log (DRAIN-8).
-fn log_outcome(report: &Report, exit: Exit) {
+pub(crate) fn log_outcome(report: &Report, exit: Exit) {
     let Report { outcome, succeeded, failed } = report;
     let exit_code = exit as u8;
     match outcome {
@@ -249,7 +260,7 @@ fn user_runtime(threads: Option<u16>) -> Result<Runtime, StartError> {
 }
 
 /// Panics become log lines, with the fields of the job that they happened in.
-fn log_panics() {
+pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(at, panic = crate::job::panic_text(panic.payload()), "panicked");

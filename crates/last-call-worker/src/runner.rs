@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::guard::FromWorker;
 use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
 use crate::job_process::Processes;
 use crate::jobs::Jobs;
@@ -40,6 +41,8 @@ pub(crate) enum FromUser {
     Started(Duration),
     Finishing(JobId),
     Ended(JobId, End),
+    /// The worker behind guard did something.
+    Worker(FromWorker),
 }
 
 impl FromUser {

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -22,7 +22,7 @@ use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
 use crate::job::State;
 use crate::job_process::{self, Processes, Supervisor};
-use crate::link::{Connection, Control, Dial, Keep, Link, Report, Solo, Source, Watched};
+use crate::link::{Connection, Control, Dial, Keep, Link, Report, Runner, Solo, Source, Watched};
 use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
@@ -125,11 +125,11 @@ pub(crate) fn serve(
     crate::otel::export(&metrics, &shown);
     let beat = Arc::new(Beat::new());
     let ops = Ops {
-        info: WorkerInfo {
+        info: Arc::new(OnceLock::from(WorkerInfo {
             agent_name: config.agent_name.clone(),
             worker_type: program.job_type.as_str(),
             version: env!("CARGO_PKG_VERSION"),
-        },
+        })),
         snapshot: shown,
         verbs,
         metrics: metrics.clone(),
@@ -268,7 +268,7 @@ pub(crate) fn prewarm(
 }
 
 /// The link's runtime, which has the signals from here on: none of them ends the process by itself.
-fn take(signals: Option<Signals>) -> Result<(Runtime, Option<ToLink>), StartError> {
+pub(crate) fn take(signals: Option<Signals>) -> Result<(Runtime, Option<ToLink>), StartError> {
     let runtime = current_thread("a runtime for the link")?;
     let signals = {
         let _within = runtime.enter();
@@ -291,7 +291,14 @@ fn make_link(
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
-        runner: TaskRunner::new(user, program, processes, to_link, warmed, parts.metrics.running.clone()),
+        runner: Runner::Code(TaskRunner::new(
+            user,
+            program,
+            processes,
+            to_link,
+            warmed,
+            parts.metrics.running.clone(),
+        )),
         signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,
@@ -309,7 +316,7 @@ fn make_link(
 }
 
 /// Serves until the link has left, and says on the channel when the last answer is out.
-fn start_operations(
+pub(crate) fn start_operations(
     ops: Arc<Ops>,
     listener: Option<TcpListener>,
     admin: Option<AdminSocket>,
@@ -342,7 +349,7 @@ async fn logged(what: &'static str, serving: impl Future<Output = io::Result<()>
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     let listener = TcpListener::bind(address);
     let listener = listener.map_err(|error| StartError::Http { address: address.to_string(), error })?;
     if let Ok(address) = listener.local_addr() {

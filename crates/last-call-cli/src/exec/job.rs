@@ -76,7 +76,7 @@ impl Agent {
         let control = UnixStream::from_std(control).map_err(cannot)?;
         let command = self.command(&job, theirs, program.into()).map_err(cannot)?;
         let (say, said) = mpsc::unbounded_channel();
-        let start = Start { command, groups: self.groups.clone(), deaf: true };
+        let start = Start { groups: self.groups.clone(), deaf: true, ..command.into() };
         let child = Supervised::spawn(start, move |line| drop(say.send(Line::from(line)))).await;
         let child = child.map_err(cannot)?;
         tracing::info!(pid = child.pid(), "the program runs");

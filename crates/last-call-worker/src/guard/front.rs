@@ -37,7 +37,7 @@ const REST_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Front {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    /// The server's URL with this address in it, for the child.
+    /// The server's URL with this address in it, for the child; its query is added by whoever dials the server.
     pub(crate) url: String,
     /// Its thread's runtime.
     pub(crate) runtime: Handle,
@@ -58,13 +58,13 @@ pub(crate) fn start(
     let server = dialler.endpoint().at("")?;
     let host = server.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     let host = host.ok_or_else(|| StartError::Usage("the server's URL has no host".to_owned()))?;
-    let path_and_query = server.path_and_query().map_or("", |rest| rest.as_str());
-    let url = format!("ws://{address}{}", path_and_query.trim_end_matches('/'));
+    let prefix = server.path().trim_end_matches('/').to_owned();
+    let url = format!("ws://{address}{prefix}");
     let (workers, arrived) = mpsc::unbounded_channel();
     let passage = Arc::new(Passage {
         address,
         host,
-        prefix: server.path().trim_end_matches('/').to_owned(),
+        prefix,
         dialler,
         secrets,
         workers,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, Uri};
+use last_call_proto::JobId;
 use livekit_token::{AccessToken, Claims, TokenVerifier};
 use thiserror::Error;
 use url::form_urlencoded;
@@ -26,6 +27,9 @@ use crate::token::Keys;
 
 /// How long a token holds that is signed for one request: it is read once, when the request arrives.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
+
+/// The name of a token in a query.
+const TOKEN: &str = "access_token";
 
 /// Why a request goes no further. Never shows a token.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -52,8 +56,8 @@ impl Refused {
 pub(crate) struct Secrets {
     real: Keys,
     held: Option<Held>,
-    /// With how many jobs this worker is in which room.
-    rooms: Mutex<BTreeMap<String, usize>>,
+    /// Of every job that runs.
+    rooms: Mutex<BTreeMap<JobId, String>>,
 }
 
 /// The child does not know the real keys.
@@ -111,23 +115,19 @@ impl Secrets {
         ))
     }
 
-    /// A job runs in `room`.
-    pub(crate) fn begin(&self, room: &str) {
-        *self.rooms().entry(room.to_owned()).or_default() += 1;
+    /// A job runs in `room` from now on.
+    pub(crate) fn begin(&self, job: JobId, room: &str) {
+        self.rooms().insert(job, room.to_owned());
     }
 
-    /// A job in `room` has ended.
-    pub(crate) fn end(&self, room: &str) {
-        let mut rooms = self.rooms();
-        match rooms.get_mut(room) {
-            Some(jobs) if *jobs > 1 => *jobs -= 1,
-            Some(_) | None => drop(rooms.remove(room)),
-        }
+    /// It has ended.
+    pub(crate) fn end(&self, job: &JobId) {
+        self.rooms().remove(job);
     }
 
     /// Whether a job runs in `room`.
-    pub(crate) fn owns(&self, room: &str) -> bool {
-        self.rooms().contains_key(room)
+    fn owns(&self, room: &str) -> bool {
+        self.rooms().values().any(|own| own == room)
     }
 
     /// Lets a request to the server through; under `hold` with a token of the real key for nothing but this, or as it
@@ -181,7 +181,7 @@ impl Secrets {
             }
             None => {
                 let mut query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-                query.find(|(name, _)| name == "access_token").map(|(_, token)| token.into_owned())
+                query.find(|(name, _)| name == TOKEN).map(|(_, token)| token.into_owned())
             }
         };
         let token = token.ok_or_else(missing)?;
@@ -210,9 +210,15 @@ impl Secrets {
         })
     }
 
-    fn rooms(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+    fn rooms(&self) -> MutexGuard<'_, BTreeMap<JobId, String>> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A worker's query as it goes on: the token in it is for guard alone, and another for each connection.
+pub(super) fn without_token(query: &str) -> String {
+    let named = |pair: &&str| pair.split('=').next() != Some(TOKEN);
+    query.split('&').filter(named).collect::<Vec<_>>().join("&")
 }
 
 /// Closes /proc/PID of this process to others of the same user: the child is one.

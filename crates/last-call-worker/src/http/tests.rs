@@ -27,7 +27,7 @@ impl Fixture {
         let (verbs, asked) = mpsc::unbounded_channel();
         let info = WorkerInfo { agent_name: "concierge".into(), worker_type: "JT_ROOM", version: "1.2.3" };
         let ops = Ops {
-            info,
+            info: Arc::new(OnceLock::from(info)),
             snapshot,
             verbs,
             metrics: Arc::new(Metrics::new("1.2.3")),

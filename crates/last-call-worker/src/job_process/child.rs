@@ -220,7 +220,8 @@ impl Serving {
             FromUser::Heartbeat(_)
             | FromUser::Load(_)
             | FromUser::Decided(..)
-            | FromUser::DecisionFailed(..) => None,
+            | FromUser::DecisionFailed(..)
+            | FromUser::Worker(_) => None,
         }
     }
 }

@@ -159,7 +159,7 @@ async fn spawn(groups: Option<Groups>, whose: Arc<Whose>) -> io::Result<(Supervi
     ours.set_nonblocking(true)?;
     let mut command = Executable::own()?.command();
     command.args(std::env::args_os().skip(1)).stdin(Stdio::from(OwnedFd::from(theirs)));
-    let start = Start { command, groups, deaf: true };
+    let start = Start { groups, deaf: true, ..command.into() };
     let heard = whose.clone();
     let supervised = Supervised::spawn(start, move |said| hear(&said, &heard)).await?;
     let _ = whose.process.set(supervised.pid());

@@ -9,7 +9,7 @@ use last_call_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Connection, Link, Source, solo};
+use super::{Connection, Link, Runner, Source, solo};
 use crate::error::DialError;
 use crate::job::Draining;
 use crate::metrics::Stage;
@@ -65,12 +65,29 @@ impl Link {
 
     /// Hands the next batch to the socket if it takes one. True if the kernel has all of it.
     fn transmit(&mut self) -> bool {
-        let Self { core, connection, registration, keep, watched, .. } = self;
+        let Self { core, connection, registration, keep, watched, runner, .. } = self;
         let Connection::Open(socket) = connection else { return false };
-        let Some(frames) = socket.is_idle().then(|| core.poll_transmit()).flatten() else { return false };
+        if !socket.is_idle() {
+            return false;
+        }
+        let frames = core.poll_transmit().unwrap_or_default();
         watched.writing(&frames);
-        let encode = |frame| wire::encode(frame, registration, |job| keep.acceptance(job));
-        socket.send(frames.into_iter().map(encode))
+        let mut batch = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let original = match runner {
+                Runner::Code(_) => None,
+                Runner::Guarded(guarded) => guarded.original(&frame),
+            };
+            let encode = || wire::encode(frame, registration, |job| keep.acceptance(job));
+            batch.push(original.unwrap_or_else(encode));
+        }
+        // Behind everything that the core decides, and to a server that knows who speaks.
+        if let Runner::Guarded(guarded) = runner
+            && core.link() == LinkState::Registered
+        {
+            batch.extend(guarded.passed());
+        }
+        !batch.is_empty() && socket.send(batch)
     }
 
     pub(super) fn perform_all(&mut self) -> Option<Outcome> {
@@ -98,37 +115,69 @@ impl Link {
                 self.timers.arm(timer, Instant::now() + wait);
             }
             Output::Disarm(timer) => self.timers.disarm(&timer),
-            Output::Ask(job) => self.ask(&job),
-            Output::Forget(job) => self.runner.forget(&job),
-            Output::Probe => self.runner.probe(),
-            Output::Launch(job) => self.launch(&job),
-            Output::Notify(job) => {
-                self.watched.spans.happened(&job, "draining");
-                self.runner.notify(&job, Draining { deadline: self.drain_deadline() });
-            }
-            Output::Tell(job, reason) => {
-                self.watched.told(&job, reason);
-                self.runner.tell(&job, reason, self.stop_deadline(reason));
-            }
-            Output::Cancel(job) => {
-                self.watched.spans.happened(&job, "cancelled");
-                self.runner.cancel(&job);
-            }
-            Output::Kill(job) => {
-                self.watched.spans.happened(&job, "killed");
-                self.runner.kill(&job);
-            }
-            Output::Release(job) => self.runner.release(&job),
             Output::Event(event) => self.happened(&event),
             Output::Exit(_) => {}
+            asked => self.ask(asked),
         }
     }
 
-    fn ask(&mut self, job: &JobId) {
-        // Who starts a job by hand has decided on it.
-        if let (Source::Server { .. }, Some(info)) = (&self.source, self.keep.info(job)) {
-            self.runner.ask(job, info);
+    /// Does what is asked of user code, or has the worker behind guard do it.
+    fn ask(&mut self, asked: Output) {
+        // From the job's answer to its assignment, whoever runs it.
+        let answered = if let Output::Launch(job) = &asked { self.assigned(job) } else { None };
+        let deadline = match &asked {
+            Output::Tell(_, reason) => Some(self.stop_deadline(*reason)),
+            _ => None,
+        };
+        let draining = Draining { deadline: self.drain_deadline() };
+        let Self { runner, keep, watched, source, .. } = self;
+        let runner = match runner {
+            Runner::Code(runner) => runner,
+            Runner::Guarded(guarded) => {
+                guarded.asked(asked);
+                return self.hear_of_guarded();
+            }
+        };
+        match asked {
+            // Who starts a job by hand has decided on it.
+            Output::Ask(job) => {
+                if let (Source::Server { .. }, Some(info)) = (source, keep.info(&job)) {
+                    runner.ask(&job, info);
+                }
+            }
+            Output::Forget(job) => runner.forget(&job),
+            Output::Probe => runner.probe(),
+            Output::Launch(job) => self.launch(&job, answered),
+            Output::Notify(job) => {
+                watched.spans.happened(&job, "draining");
+                runner.notify(&job, draining);
+            }
+            Output::Tell(job, reason) => {
+                watched.told(&job, reason);
+                runner.tell(&job, reason, deadline.unwrap_or(draining.deadline));
+            }
+            Output::Cancel(job) => {
+                watched.spans.happened(&job, "cancelled");
+                runner.cancel(&job);
+            }
+            Output::Kill(job) => {
+                watched.spans.happened(&job, "killed");
+                runner.kill(&job);
+            }
+            Output::Release(job) => runner.release(&job),
+            Output::Dial
+            | Output::HangUp
+            | Output::Arm(_)
+            | Output::Disarm(_)
+            | Output::Event(_)
+            | Output::Exit(_) => {}
         }
+    }
+
+    fn assigned(&mut self, job: &JobId) -> Option<Duration> {
+        let answered = self.keep.lap(job)?;
+        self.metrics.dispatch_seconds.of(Stage::AnsweredToAssigned).observe(answered);
+        Some(Duration::from_secs_f64(answered))
     }
 
     fn open(&mut self) {
@@ -137,19 +186,15 @@ impl Link {
         }
     }
 
-    fn launch(&mut self, job: &JobId) {
-        let answered = self.keep.lap(job);
-        if let Some(seconds) = answered {
-            self.metrics.dispatch_seconds.of(Stage::AnsweredToAssigned).observe(seconds);
-        }
-        let server = match &self.source {
+    fn launch(&mut self, job: &JobId, answered: Option<Duration>) {
+        let Self { runner: Runner::Code(runner), keep, watched, source, .. } = self else { return };
+        let server = match source {
             Source::Server { url, .. } => url,
             Source::Solo(solo) => &solo.url,
         };
-        if let Some(launch) = self.keep.launch(job, server, self.watched.worker_id()) {
-            let answered = answered.map(Duration::from_secs_f64);
-            let trace = self.watched.spans.begin(job, &launch.info, answered);
-            self.runner.launch(job, launch.info, launch.given, trace);
+        if let Some(launch) = keep.launch(job, server, watched.worker_id()) {
+            let trace = watched.spans.begin(job, &launch.info, answered);
+            runner.launch(job, launch.info, launch.given, trace);
         }
     }
 
@@ -165,11 +210,15 @@ impl Link {
             Event::Declined(job, _) => self.keep.forget(job),
             Event::Disconnected => {
                 self.connection = Connection::None;
-                self.keep.prune(&self.core);
+                self.prune();
             }
             // The first report after a registration is not to be two and a half seconds late.
-            Event::Registered => self.runner.refresh_load(),
-            Event::Phase(Phase::Draining) => self.runner.drain(),
+            Event::Registered => self.refresh_load(),
+            Event::Phase(Phase::Draining) => {
+                if let Runner::Code(runner) = &self.runner {
+                    runner.drain();
+                }
+            }
             Event::Phase(Phase::Serving | Phase::Quiet | Phase::Drained)
             | Event::GoAway
             | Event::OfferLost(_)

@@ -85,14 +85,14 @@ impl Rig {
             policy: Policy::default(),
             source,
             registration: livekit::RegisterWorkerRequest::default(),
-            runner: TaskRunner::new(
+            runner: Runner::Code(TaskRunner::new(
                 Handle::current(),
                 Arc::new(worker.program),
                 None,
                 to_link,
                 warmed,
                 Jobs::default(),
-            ),
+            )),
             signals: None,
             control: orders,
             verbs: mpsc::unbounded_channel().1,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::net::unix::pipe::Receiver;
@@ -56,6 +56,8 @@ pub struct Start {
     pub command: Command,
     /// Where it joins its group by [`confine`](super::confine), if it has one.
     pub groups: Option<Groups>,
+    /// What it prints goes where this process's own output goes, and nobody here hears it.
+    pub prints_by_itself: bool,
     /// It starts with SIGTERM and its like blocked, and lets them through by [`confine`](super::confine): until it
     /// knows what to do with one, it may not die of it.
     pub deaf: bool,
@@ -63,7 +65,7 @@ pub struct Start {
 
 impl From<Command> for Start {
     fn from(command: Command) -> Self {
-        Self { command, groups: None, deaf: false }
+        Self { command, groups: None, prints_by_itself: false, deaf: false }
     }
 }
 
@@ -109,10 +111,11 @@ impl Supervised {
         start: impl Into<Start>,
         hear: impl Fn(Said<'_>) + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        let Start { mut command, groups, deaf } = start.into();
+        let Start { mut command, groups, prints_by_itself, deaf } = start.into();
         let mark = next_mark();
         let group = groups.map(|groups| groups.create(&mark)).transpose()?;
-        command.env(MARK, &mark).process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let printed = || if prints_by_itself { Stdio::inherit() } else { Stdio::piped() };
+        command.env(MARK, &mark).process_group(0).stdout(printed()).stderr(printed());
         count_oom_kills_so_far();
         let runtime = Handle::current();
         super::reaping::keep_exit_codes()?;
@@ -162,6 +165,11 @@ impl Supervised {
     /// Asks the whole group to end (SIGTERM). Nothing, once the child has ended.
     pub fn terminate(&self) {
         self.life.signal(Signal::SIGTERM);
+    }
+
+    /// Asks the child to end (SIGTERM), and nothing that it started.
+    pub fn terminate_alone(&self) {
+        self.life.signal_alone(Signal::SIGTERM);
     }
 
     /// Ends the whole group at once (SIGKILL), and whatever else bears the child's mark soon after. With a `cause`,
@@ -316,6 +324,14 @@ impl Life {
         if !state.reaped {
             // Who has ended needs no signal.
             let _ = killpg(self.pid, signal);
+        }
+    }
+
+    /// As [`Life::signal`], for the leader alone.
+    fn signal_alone(&self, signal: Signal) {
+        let state = lock(&self.state);
+        if !state.reaped {
+            let _ = kill(self.pid, signal);
         }
     }
 

@@ -142,7 +142,12 @@ impl Dialler {
 
     /// Opens one connection, with `token` as the bearer. Cancel safe: dropped, it leaves nothing behind.
     pub(crate) async fn dial(&self, token: &str) -> Result<Socket, DialError> {
-        self.upgrade(self.open(Some(TCP_USER_TIMEOUT)).await?, token).await
+        self.dial_as(token, "").await
+    }
+
+    /// As [`Dialler::dial`], with a query behind the URL's own.
+    pub(crate) async fn dial_as(&self, token: &str, query: &str) -> Result<Socket, DialError> {
+        self.upgrade(self.open(Some(TCP_USER_TIMEOUT)).await?, token, query).await
     }
 
     /// Opens a byte stream to the server, through proxy and TLS where there are some; nothing is sent on it yet.
@@ -163,8 +168,13 @@ impl Dialler {
         Ok(if self.endpoint.is_tls() { Box::new(self.tls.wrap(tcp, &host).await?) } else { Box::new(tcp) })
     }
 
-    async fn upgrade(&self, stream: Box<dyn Transport>, token: &str) -> Result<Socket, DialError> {
-        let uri = self.endpoint.at(AGENT).map_err(|_| DialError::Uri)?;
+    async fn upgrade(
+        &self,
+        stream: Box<dyn Transport>,
+        token: &str,
+        query: &str,
+    ) -> Result<Socket, DialError> {
+        let uri = with_query(self.endpoint.at(AGENT).map_err(|_| DialError::Uri)?, query)?;
         let failed = |error: tungstenite::Error| DialError::Upgrade(error.to_string());
         let mut request = uri.into_client_request().map_err(failed)?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
@@ -183,6 +193,14 @@ impl Dialler {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+fn with_query(uri: Uri, more: &str) -> Result<Uri, DialError> {
+    if more.is_empty() {
+        return Ok(uri);
+    }
+    let joint = if uri.query().is_some() { '&' } else { '?' };
+    format!("{uri}{joint}{more}").parse().map_err(|_| DialError::Uri)
 }
 
 /// What a server that answered something else than an upgrade means by it.

@@ -3,6 +3,8 @@
 //! Owns the table of the server's methods and of the grants that each needs. Refuses every grant that the child's own
 //! token lacks, that the method does not need, or that is not listed.
 
+use std::fmt;
+
 use clap::ValueEnum;
 use livekit_token::{Claims, SIPGrants, VideoGrants};
 
@@ -110,8 +112,7 @@ impl Asked<'_> {
         if !self.allowed.contains(&right) {
             return Err(format!(
                 "guard holds the secret, and signs {} only with --allow {}",
-                self.what,
-                name(right)
+                self.what, right
             ));
         }
         if claimed { Ok(true) } else { Err(self.lacking()) }
@@ -139,7 +140,6 @@ impl Asked<'_> {
         if self.allowed.contains(&any) || self.allowed.contains(&own) && owns(room) {
             return Ok(());
         }
-        let any = name(any);
         Err(if self.allowed.contains(&own) {
             format!(
                 "guard holds the secret, and signs {} only for rooms that this worker has a job in, which {room:?} is \
@@ -147,11 +147,7 @@ impl Asked<'_> {
                 self.what
             )
         } else {
-            format!(
-                "guard holds the secret, and signs {} only with --allow {} or {any}",
-                self.what,
-                name(own)
-            )
+            format!("guard holds the secret, and signs {} only with --allow {} or {any}", self.what, own)
         })
     }
 
@@ -160,6 +156,8 @@ impl Asked<'_> {
     }
 }
 
-fn name(right: Right) -> String {
-    right.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
 }

@@ -61,6 +61,18 @@ fn a_worker_registers_with_a_token_in_the_header_or_the_query() {
 }
 
 #[test]
+fn the_query_goes_on_without_the_token() {
+    for (query, expected) in [
+        ("", ""),
+        ("access_token=x", ""),
+        ("worker_token=a%20b&access_token=x.y-z&protocol=16", "worker_token=a%20b&protocol=16"),
+        ("a&access_tokens=x&b=access_token", "a&access_tokens=x&b=access_token"),
+    ] {
+        assert_eq!(without_token(query), expected);
+    }
+}
+
+#[test]
 fn no_other_token_registers_a_worker() {
     let secrets = pass();
     let good = claims("devkey", json!({"agent": true}));
@@ -162,7 +174,7 @@ fn signed(held: &(Secrets, String, String), path: &str, video: Value, sip: Value
 #[test]
 fn what_is_signed_is_what_the_method_needs_in_a_room_of_the_worker() {
     let held = held(&Right::USUAL);
-    held.0.begin("mine");
+    held.0.begin("J".into(), "mine");
     let greedy = json!({
         "roomAdmin": true, "room": "mine", "roomCreate": true, "roomList": true, "roomRecord": true,
         "roomJoin": true, "ingressAdmin": true, "agent": true, "hidden": true, "destinationRoom": "theirs",
@@ -210,14 +222,14 @@ fn a_room_is_the_workers_while_it_has_a_job_there() {
         signed(&held, ADMIN, json!({"roomAdmin": true, "room": "mine"}), none).is_ok()
     };
     assert!(!admin());
-    held.0.begin("mine");
-    held.0.begin("mine");
-    held.0.end("mine");
+    held.0.begin("J1".into(), "mine");
+    held.0.begin("J2".into(), "mine");
+    held.0.end(&"J1".into());
     assert!(admin(), "two agents by design");
-    held.0.end("mine");
+    held.0.end(&"J1".into());
+    assert!(admin(), "it was over before");
+    held.0.end(&"J2".into());
     assert!(!admin());
-    held.0.end("mine");
-    assert!(!held.0.owns("mine"));
 }
 
 #[test]
@@ -252,7 +264,7 @@ fn what_is_listed_is_signed_and_nothing_beside_it() {
     let transfer = held(&[Right::SipCall, Right::RoomOwn]);
     let path = "/twirp/livekit.SIP/TransferSIPParticipant";
     assert!(signed(&transfer, path, greedy.clone(), all.clone()).is_err(), "not a room of the worker");
-    transfer.0.begin("any");
+    transfer.0.begin("J".into(), "any");
     let expected = json!({"video": room, "sip": {"call": true}});
     assert_eq!(signed(&transfer, path, greedy, all), Ok(expected));
 }
@@ -260,7 +272,7 @@ fn what_is_listed_is_signed_and_nothing_beside_it() {
 #[test]
 fn no_hash_of_a_body_is_signed() {
     let (secrets, key, secret) = held(&Right::USUAL);
-    secrets.begin("mine");
+    secrets.begin("J".into(), "mine");
     let admin = claims(&key, json!({"roomAdmin": true, "room": "mine"}));
     let hashed = with(admin, "sha256", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
     let mut request = request(ADMIN, &sign(Algorithm::HS256, &hashed, &secret));
@@ -338,7 +350,7 @@ fn no_text_has_a_secret() {
         assert!(!shown.contains(SESAME) && !shown.contains(local), "{shown}");
     }
     let (secrets, key, secret) = held(&Right::USUAL);
-    secrets.begin("mine");
+    secrets.begin("J".into(), "mine");
     let mut request = request(
         ADMIN,
         &sign(Algorithm::HS256, &claims(&key, json!({"roomAdmin": true, "room": "mine"})), &secret),

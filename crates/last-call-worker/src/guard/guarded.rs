@@ -1,0 +1,348 @@
+//! The worker behind guard, in the place of user code, for one link.
+//!
+//! Owns the frames of both sides as they came, for as long as somebody needs them, and does what the core wants of the
+//! worker. Refuses to decide: [`Downstream`] does, and the link's own core.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use last_call_proto::{
+    Answer, Downstream, DownstreamInput, DownstreamOutput, End, FromDownstream, Input, JobId, Load, Output,
+    Report, ToDownstream, ToServer, Worker,
+};
+use livekit_protocol as livekit;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::frames::{self, Said};
+use crate::jobs::Jobs;
+use crate::wire::Incoming;
+
+/// Frames of the worker that wait for a registration; each is of a kind that guard does not know.
+const PASSED_AT_MOST: usize = 64;
+
+/// What the worker does, as its link hears of it.
+#[derive(Debug)]
+pub(crate) enum FromWorker {
+    /// It has registered on this connection.
+    Attached(Attached),
+    /// A frame came on this connection, in protobuf.
+    Frame(u64, Bytes),
+    /// A pong with this number.
+    Pong(u64, u32),
+    /// This connection is over.
+    Gone(u64),
+    /// Its process is gone, and whatever that started.
+    Died,
+    /// A job's process is gone; how it ended.
+    JobDied(JobId, End),
+}
+
+/// A connection on which the worker has registered. The connection closes when all clones of `to` are dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct Attached {
+    pub(super) number: u64,
+    pub(super) to: mpsc::UnboundedSender<Message>,
+    /// It speaks JSON.
+    pub(super) json: bool,
+    /// Its own word for a job that failed means that the job's process died.
+    pub(super) failed_is_died: bool,
+}
+
+impl Attached {
+    fn send(&self, frame: Bytes) {
+        let message =
+            if self.json { frames::to_json(frame).map(Message::from) } else { Some(Message::Binary(frame)) };
+        // A connection that is over says so itself.
+        let _ = message.map(|message| self.to.send(message));
+    }
+}
+
+/// What a link needs to know of the whole guard.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    /// The server as agents must reach it.
+    pub(super) url: String,
+    /// Those that run, for operators.
+    pub(super) jobs: Jobs,
+    /// Hears what becomes of calls.
+    pub(super) calls: mpsc::UnboundedSender<Call>,
+}
+
+/// What becomes of a call, for whoever rescues it and knows its process.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    /// It runs from now on, by an agent of this identity.
+    Began(Arc<livekit::Job>, String),
+    /// It had its end.
+    Ended(JobId),
+    /// It has no agent any more, or soon will not.
+    Orphaned(JobId),
+    /// Ask its process to end.
+    Terminate(JobId),
+    /// End its process.
+    Kill(JobId),
+}
+
+/// The worker behind guard.
+pub(crate) struct Guarded {
+    core: Downstream,
+    surroundings: Surroundings,
+    /// As the worker sent it.
+    registration: Bytes,
+    /// As the server answered it.
+    registered: Option<Bytes>,
+    connection: Option<Attached>,
+    jobs: HashMap<JobId, Known>,
+    /// The frame that came last, while the core is asked about it.
+    latest: Bytes,
+    inputs: VecDeque<Input>,
+    passed: VecDeque<Bytes>,
+}
+
+/// What is known of a job from its offer to its end.
+struct Known {
+    job: Arc<livekit::Job>,
+    offer: Bytes,
+    /// The worker's answer, and later its report.
+    said: Option<Bytes>,
+    identity: String,
+    assignment: Option<Bytes>,
+}
+
+impl Guarded {
+    pub(super) fn new(registration: Bytes, surroundings: Surroundings) -> Self {
+        let mut guarded = Self {
+            core: Downstream::new(),
+            surroundings,
+            registration,
+            registered: None,
+            connection: None,
+            jobs: HashMap::new(),
+            latest: Bytes::new(),
+            inputs: VecDeque::new(),
+            passed: VecDeque::new(),
+        };
+        guarded.settle();
+        guarded
+    }
+
+    /// What the link's core is to hear next.
+    pub(crate) fn poll_input(&mut self) -> Option<Input> {
+        self.inputs.pop_front()
+    }
+
+    /// The link's core asks something of user code.
+    pub(crate) fn asked(&mut self, asked: Output) {
+        match &asked {
+            Output::Launch(job) => self.launched(job),
+            Output::Kill(job) => self.surroundings.jobs.end(job),
+            Output::Release(job) => {
+                self.surroundings.jobs.end(job);
+                self.jobs.remove(job);
+                self.say(Call::Ended(job.clone()));
+            }
+            _ => {}
+        }
+        self.handle(DownstreamInput::Asked(asked));
+    }
+
+    /// guard's own measure of the load.
+    pub(crate) fn measured(&mut self, load: Load) {
+        self.handle(DownstreamInput::Measured(load));
+    }
+
+    /// A frame of the server, before the link's core hears of it.
+    pub(crate) fn received(&mut self, incoming: &Incoming, frame: Bytes) {
+        match incoming {
+            Incoming::Registered { .. } => {
+                // The worker hears of the first alone: for it there is one connection.
+                if self.registered.replace(frame.clone()).is_none() {
+                    self.send(frame);
+                }
+            }
+            Incoming::Offer(job) => {
+                let known = || Known {
+                    job: Arc::new(job.clone()),
+                    offer: frame,
+                    said: None,
+                    identity: String::new(),
+                    assignment: None,
+                };
+                self.jobs.entry(job.id.as_str().into()).or_insert_with(known);
+            }
+            Incoming::Assignment { job, url, .. } => {
+                let filled = match url {
+                    Some(_) => None,
+                    None => frames::with_url(&frame, &self.surroundings.url),
+                };
+                if let Some(known) = self.jobs.get_mut(&JobId::from(job.id.as_str())) {
+                    known.assignment = Some(filled.unwrap_or(frame));
+                }
+            }
+            Incoming::Termination(_) => self.latest = frame,
+            Incoming::Pong | Incoming::Unknown => self.send(frame),
+            // guard registers anew by itself.
+            Incoming::GoAway => {}
+        }
+    }
+
+    /// The worker did something.
+    pub(crate) fn heard(&mut self, said: FromWorker) {
+        match said {
+            FromWorker::Attached(connection) => {
+                if let Some(registered) = &self.registered {
+                    connection.send(registered.clone());
+                }
+                self.connection = Some(connection);
+                self.handle(DownstreamInput::Heard(FromDownstream::Register));
+            }
+            FromWorker::Frame(number, frame) if self.is_current(number) => self.frame(frame),
+            FromWorker::Pong(number, ping) if self.is_current(number) => {
+                self.handle(DownstreamInput::Heard(FromDownstream::Pong(ping)));
+            }
+            FromWorker::Gone(number) if self.is_current(number) => {
+                self.connection = None;
+                tracing::warn!("the worker's connection is over; full until it registers again");
+                self.handle(DownstreamInput::Hangup);
+            }
+            FromWorker::Frame(..) | FromWorker::Pong(..) | FromWorker::Gone(_) => {}
+            FromWorker::Died => {
+                self.connection = None;
+                self.handle(DownstreamInput::Died);
+            }
+            FromWorker::JobDied(job, end) => self.handle(DownstreamInput::JobDied(job, end)),
+        }
+    }
+
+    /// The bytes of a frame that the worker wrote itself.
+    pub(crate) fn original(&mut self, frame: &ToServer) -> Option<Message> {
+        let bytes = match frame {
+            ToServer::Register => Some(self.registration.clone()),
+            ToServer::Answer(job, Answer::Accept | Answer::Terminate)
+            | ToServer::Report(job, Report::Success | Report::Failed(_)) => {
+                self.jobs.get_mut(job).and_then(|known| known.said.take())
+            }
+            ToServer::Answer(_, Answer::Decline)
+            | ToServer::Report(_, Report::Running)
+            | ToServer::Status(_)
+            | ToServer::Migrate(_)
+            | ToServer::Ping => None,
+        };
+        bytes.map(Message::Binary)
+    }
+
+    /// Frames of the worker that go to the server as they are.
+    pub(crate) fn passed(&mut self) -> impl Iterator<Item = Message> {
+        self.passed.drain(..).map(Message::Binary)
+    }
+
+    /// Forgets the jobs that the link's core does not know.
+    pub(crate) fn prune(&mut self, core: &Worker) {
+        self.jobs.retain(|job, _| core.jobs().get(job).is_some());
+    }
+
+    /// The link has left: the connection closes.
+    pub(crate) fn leave(self) {}
+
+    fn frame(&mut self, frame: Bytes) {
+        let Some(said) = frames::read(&frame) else {
+            return tracing::warn!(bytes = frame.len(), "a frame of the worker cannot be read; dropped");
+        };
+        let Said::Heeded(heeded) = said else { return };
+        self.latest = frame;
+        if let FromDownstream::Answer(job, Answer::Accept | Answer::Terminate)
+        | FromDownstream::Report(job, Report::Success | Report::Failed(_)) = &heeded
+            && let Some(known) = self.jobs.get_mut(job)
+        {
+            if matches!(heeded, FromDownstream::Answer(..)) {
+                known.identity = frames::identity(&self.latest, job);
+            }
+            known.said = Some(self.latest.clone());
+        }
+        let failed_is_died = self.connection.as_ref().is_some_and(|connection| connection.failed_is_died);
+        self.handle(match heeded {
+            FromDownstream::Report(job, Report::Failed(text)) if failed_is_died => {
+                let text = if text.is_empty() { "its process failed, or was killed".into() } else { text };
+                DownstreamInput::JobDied(job, End::Failed(text))
+            }
+            heeded => DownstreamInput::Heard(heeded),
+        });
+    }
+
+    fn launched(&mut self, job: &JobId) {
+        self.surroundings.jobs.begin(job);
+        if let Some(known) = self.jobs.get_mut(job) {
+            // What it says from here on is a report.
+            known.said = None;
+            let began = Call::Began(known.job.clone(), known.identity.clone());
+            self.say(began);
+        }
+    }
+
+    fn handle(&mut self, input: DownstreamInput) {
+        self.core.handle(input);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                DownstreamOutput::Worker(input) => self.inputs.push_back(input),
+                DownstreamOutput::Send(frame) => self.send_core(frame),
+                DownstreamOutput::Pass => {
+                    if self.passed.len() < PASSED_AT_MOST {
+                        self.passed.push_back(self.latest.clone());
+                    }
+                }
+                DownstreamOutput::Terminate(job) => self.say(Call::Terminate(job)),
+                DownstreamOutput::Kill(job) => self.say(Call::Kill(job)),
+                DownstreamOutput::Orphan(job) => self.say(Call::Orphaned(job)),
+            }
+        }
+    }
+
+    fn send_core(&mut self, frame: ToDownstream) {
+        let bytes = match frame {
+            ToDownstream::Offer(job) => self.jobs.get(&job).map(|known| known.offer.clone()),
+            ToDownstream::Assignment(job) => {
+                self.jobs.get_mut(&job).and_then(|known| known.assignment.take())
+            }
+            ToDownstream::Termination(job) => Some(self.termination(&job)),
+            ToDownstream::Ping(number) => {
+                let ping = Message::Ping(Bytes::copy_from_slice(&number.to_be_bytes()));
+                // As with every frame: a connection that is over says so itself.
+                let _ = self.connection.as_ref().map(|connection| connection.to.send(ping));
+                None
+            }
+        };
+        if let Some(bytes) = bytes {
+            self.send(bytes);
+        }
+    }
+
+    /// The server's own frame, where it is the latest.
+    fn termination(&self, job: &JobId) -> Bytes {
+        let ended = crate::wire::decode(&self.latest);
+        match ended {
+            Some(Incoming::Termination(ended)) if ended == *job => self.latest.clone(),
+            _ => frames::termination(job),
+        }
+    }
+
+    fn send(&self, frame: Bytes) {
+        if let Some(connection) = &self.connection {
+            connection.send(frame);
+        }
+    }
+
+    fn is_current(&self, number: u64) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.number == number)
+    }
+
+    fn say(&self, call: Call) {
+        // Who listens is gone only when guard leaves.
+        let _ = self.surroundings.calls.send(call);
+    }
+}

@@ -1,0 +1,222 @@
+//! The program `last-call guard`: from the options to the exit code.
+//!
+//! Owns the threads, and what guard and worker need before the one loop begins. Refuses user code: none runs here.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use last_call_proto::{Limits, Load, Policy, Restart, Ward, WardLimits};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use super::forward::{self, Forward};
+use super::front::{self, Front};
+use super::guarded::Surroundings;
+use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
+use super::registrations::{Parts, Registrations};
+use super::secrets::Secrets;
+use super::stand::{Left, MakeCommand, Stand};
+use crate::admin::AdminSocket;
+use crate::config::{self, Mode};
+use crate::error::StartError;
+use crate::exit::Exit;
+use crate::http::{Beat, Ops};
+use crate::load::LoadSampler;
+use crate::metrics::Metrics;
+use crate::observe::Snapshot;
+use crate::options::Http;
+use crate::process::Ended;
+use crate::run::{as_a_program, log_outcome, log_panics};
+use crate::secret::Secret;
+use crate::socket::Dialler;
+use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
+use crate::systemd::Systemd;
+
+/// guard's own port: the worker behind it has one too.
+const PORT: u16 = 8082;
+
+/// Runs guard with its worker until nothing is left of either; the code to exit with. Call it first in a `main` that is
+/// not async.
+#[must_use]
+pub fn run_guard(options: GuardOptions) -> ExitCode {
+    crate::process::restore_name();
+    as_a_program(|| (options.reap, options), guard)
+}
+
+fn guard(options: GuardOptions, controls: Controls) -> Result<ExitCode, StartError> {
+    if cfg!(panic = "abort") {
+        return Err(StartError::PanicAborts);
+    }
+    let telemetry = crate::otel::start();
+    config::logging(&options.log, Mode::Production, std::io::stdout().is_terminal())?;
+    telemetry.log();
+    log_panics();
+    crate::init::warn_without_one(controls.threads);
+    crate::process::begin().map_err(|error| StartError::System { what: "thread", error })?;
+    let started = start(options, controls)?;
+    let Started { runtime, stand, operations } = started;
+    let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(stand.run())));
+    let deadline = Instant::now() + OPERATIONS_WITHIN;
+    // Nothing is ever sent: it disconnects when its thread is done.
+    let _ = operations.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    crate::process::kill_all();
+    crate::otel::finish();
+    runtime.shutdown_background();
+    let left = left.map_err(|_| StartError::LinkDied)?;
+    let code = leave(&left);
+    crate::log::flush(crate::log::FLUSH_WITHIN);
+    Ok(code)
+}
+
+fn leave(left: &Left) -> ExitCode {
+    let exit = Exit::from(&left.report.outcome);
+    log_outcome(&left.report, exit);
+    match &left.with {
+        Some(ended) if exit == Exit::Finished => ExitCode::from(code(ended)),
+        _ => exit.into(),
+    }
+}
+
+/// As a shell says it.
+fn code(ended: &Ended) -> u8 {
+    let code = match ended {
+        Ended::Exit(code) => *code,
+        Ended::Signal(signal) => 128 + signal,
+        _ => 128 + nix::sys::signal::Signal::SIGKILL as i32,
+    };
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+struct Started {
+    runtime: Runtime,
+    stand: Stand,
+    operations: std::sync::mpsc::Receiver<()>,
+}
+
+fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartError> {
+    let endpoint = config::endpoint(&options.server)?;
+    let keys = config::keys(&options.server)?;
+    let Controls { control: _, orders, signals, threads: _ } = controls;
+    let load = LoadSampler::new();
+    let measured = options.load_threshold.map(|_| load.current());
+    let (snapshot, shown) = watch::channel(Snapshot::default());
+    let (verbs, verbs_taken) = mpsc::unbounded_channel();
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
+    crate::otel::export(&metrics, &shown);
+    let (info, beat) = (Arc::new(OnceLock::new()), Arc::new(Beat::new()));
+    let ops = Ops {
+        info: info.clone(),
+        snapshot: shown.clone(),
+        verbs,
+        metrics: metrics.clone(),
+        beat: beat.clone(),
+        admin_token: config::non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),
+        admin_host: config::non_empty("LAST_CALL_ADMIN_HOST"),
+    };
+    let address = options.http.unwrap_or(Http(Some(SocketAddr::from(([0, 0, 0, 0], PORT))))).0;
+    let listener = address.map(listen).transpose()?;
+    let (runtime, signals) = take(signals)?;
+    let signals = signals.ok_or_else(no_signals)?;
+    let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose();
+    let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
+    let operations = start_operations(Arc::new(ops), listener, admin, load)?;
+
+    let secrets = Arc::new(match options.secrets {
+        SecretsMode::Pass => Secrets::pass(keys.clone()),
+        SecretsMode::Hold => Secrets::hold(keys.clone(), options.allow.clone())?,
+    });
+    let dialler = Dialler::new(endpoint.clone());
+    let (front, streams) = front::start(dialler.clone(), secrets.clone())?;
+    let forward = forward::start(&front, config::non_empty)?;
+    let (calls, calls_taken) = mpsc::unbounded_channel();
+    let systemd = Systemd::from_env(endpoint.authority());
+    let parts = Parts {
+        dialler,
+        keys,
+        limits: limits(&options),
+        policy: policy(&options),
+        load: measured,
+        metrics: metrics.clone(),
+        beat: beat.clone(),
+        surroundings: Surroundings {
+            url: endpoint.as_str().to_owned(),
+            jobs: metrics.running.clone(),
+            calls,
+        },
+    };
+    let stand = Stand {
+        ward: Ward::new(ward(&options)),
+        registrations: Registrations::new(parts, snapshot),
+        command: command(&options, front, forward, secrets.clone()),
+        signals,
+        control: orders,
+        verbs: verbs_taken,
+        streams,
+        calls: calls_taken,
+        secrets,
+        shown,
+        info,
+        systemd,
+        beat,
+        exit_within: options.exit_within,
+        register_within: options.register_within,
+    };
+    Ok(Started { runtime, stand, operations })
+}
+
+/// It keeps what the worker dials.
+fn command(
+    options: &GuardOptions,
+    front: Front,
+    forward: Option<Forward>,
+    secrets: Arc<Secrets>,
+) -> MakeCommand {
+    let program = options.program.clone();
+    Box::new(move || {
+        let mut words = program.iter();
+        let mut command = Command::new(words.next().map(std::ffi::OsString::as_os_str).unwrap_or_default());
+        command.args(words);
+        command.env("LIVEKIT_URL", &front.url);
+        secrets.environment(&mut command);
+        if let Some(forward) = &forward {
+            forward.environment(&mut command);
+        }
+        command
+    })
+}
+
+/// What the worker says of its own load goes by its own threshold: here only the whole counts as full.
+fn limits(options: &GuardOptions) -> Limits {
+    let own = options.load_threshold.and_then(|threshold| threshold.0).map(Load::from_fraction);
+    Limits {
+        max_jobs: options.max_jobs,
+        threshold: own.or(Some(Load::WHOLE)),
+        server_target: Load::from_fraction(options.server_target_load),
+    }
+}
+
+fn policy(options: &GuardOptions) -> Policy {
+    Policy { answer_within: options.answer_within, ..config::policy(&options.stop) }
+}
+
+fn ward(options: &GuardOptions) -> WardLimits {
+    WardLimits {
+        restart: match options.restart {
+            RestartWhen::OnFailure => Restart::OnFailure,
+            RestartWhen::Always => Restart::Always,
+            RestartWhen::Never => Restart::Never,
+        },
+        forward: options.forward.map(|forward| match forward {
+            ForwardWhen::Now => last_call_proto::Forward::Now,
+            ForwardWhen::WhenIdle => last_call_proto::Forward::WhenIdle,
+        }),
+    }
+}
+
+fn no_signals() -> StartError {
+    StartError::Usage("guard needs the signals of its process".to_owned())
+}

@@ -1,0 +1,360 @@
+//! The one loop of guard: signals, the worker's process, its registrations.
+//!
+//! Owns the order of things. Refuses to decide: [`Ward`] does about the process, and each link's core about calls.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use last_call_proto::{Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+
+use super::connection::{self, Arrival};
+use super::guarded::Call;
+use super::registrations::Registrations;
+use super::secrets::Secrets;
+use crate::http::{Beat, WorkerInfo};
+use crate::link::{Control, Report};
+use crate::observe::{Snapshot, Verb};
+use crate::process::{Ended, Start, Supervised};
+use crate::signal::ToLink;
+use crate::systemd::Systemd;
+
+/// How often it shows that it lives, and looks for links to let go.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// A worker that ran so long did not fail at its start.
+const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// What a worker's start needs: a fresh command for each.
+pub(super) type MakeCommand = Box<dyn Fn() -> Command + Send>;
+
+/// Everything that the loop is made of.
+pub(super) struct Stand {
+    pub(super) ward: Ward,
+    pub(super) registrations: Registrations,
+    pub(super) command: MakeCommand,
+    pub(super) signals: ToLink,
+    pub(super) control: mpsc::UnboundedReceiver<Control>,
+    pub(super) verbs: mpsc::UnboundedReceiver<Verb>,
+    pub(super) streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    pub(super) calls: mpsc::UnboundedReceiver<Call>,
+    pub(super) secrets: Arc<Secrets>,
+    pub(super) shown: watch::Receiver<Snapshot>,
+    pub(super) info: Arc<std::sync::OnceLock<WorkerInfo>>,
+    pub(super) systemd: Option<Systemd>,
+    pub(super) beat: Arc<Beat>,
+    pub(super) exit_within: Duration,
+    pub(super) register_within: Duration,
+}
+
+/// How guard's life went.
+pub(super) struct Left {
+    pub(super) report: Report,
+    /// The worker's own end, where guard leaves because of it.
+    pub(super) with: Option<Ended>,
+}
+
+/// The worker's process.
+enum Process {
+    None,
+    Starting(Pin<Box<dyn Future<Output = io::Result<Supervised>> + Send>>),
+    Runs(Supervised),
+}
+
+enum Happened {
+    Control(Control),
+    Arrived(Box<Arrival>),
+    Connected(std::net::TcpStream),
+    Call(Call),
+    Left(Option<Report>),
+    Started(io::Result<Supervised>),
+    Ended(Ended),
+    Due(WardTimer),
+    Late,
+    Shown,
+    Beat,
+}
+
+/// What changes while it runs.
+struct State {
+    process: Process,
+    timers: BTreeMap<WardTimer, Instant>,
+    arrivals: (mpsc::UnboundedSender<Arrival>, mpsc::UnboundedReceiver<Arrival>),
+    /// When it is said that the worker passes guard by.
+    late_at: Option<Instant>,
+    report: Report,
+    last_end: Option<Ended>,
+    draining: bool,
+    leaving: Option<Leaving>,
+}
+
+impl Stand {
+    /// Runs until the worker is gone and nothing is owed to anybody.
+    pub(super) async fn run(mut self) -> Left {
+        let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
+        let mut state = State {
+            process: Process::None,
+            timers: BTreeMap::new(),
+            arrivals: mpsc::unbounded_channel(),
+            late_at: None,
+            report,
+            last_end: None,
+            draining: false,
+            leaving: None,
+        };
+        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
+        let mut beat = tokio::time::interval(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.ward(WardInput::Begin, &mut state);
+        loop {
+            if let Some(leaving) = state.leaving {
+                let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
+                return Left { report: state.report, with };
+            }
+            let happened = self.happens(&mut state, &mut beat).await;
+            self.beat.beat();
+            self.take(happened, &mut state);
+        }
+    }
+
+    async fn happens(&mut self, state: &mut State, beat: &mut tokio::time::Interval) -> Happened {
+        let due = state.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+        let due = async {
+            match due {
+                Some((timer, at)) => {
+                    sleep_until(at).await;
+                    Happened::Due(timer)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let late = async {
+            match state.late_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let process = async {
+            match &mut state.process {
+                Process::None => std::future::pending().await,
+                Process::Starting(starting) => Happened::Started(starting.await),
+                Process::Runs(child) => Happened::Ended(child.ended().await),
+            }
+        };
+        tokio::select! {
+            biased;
+            control = self.signals.next() => Happened::Control(control),
+            Some(control) = self.control.recv() => Happened::Control(control),
+            Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
+            Some(call) = self.calls.recv() => Happened::Call(call),
+            Some(stream) = self.streams.recv() => Happened::Connected(stream),
+            Some(arrival) = state.arrivals.1.recv() => Happened::Arrived(Box::new(arrival)),
+            left = self.registrations.left() => Happened::Left(left),
+            happened = process => happened,
+            happened = due => happened,
+            () = late => Happened::Late,
+            Ok(()) = self.shown.changed() => Happened::Shown,
+            _ = beat.tick() => Happened::Beat,
+        }
+    }
+
+    fn take(&mut self, happened: Happened, state: &mut State) {
+        match happened {
+            Happened::Control(control) => self.controlled(&control, state),
+            Happened::Connected(stream) => {
+                let arrivals = state.arrivals.0.clone();
+                tokio::spawn(connection::serve(stream, self.secrets.clone(), arrivals));
+            }
+            Happened::Arrived(arrival) => self.arrived(*arrival, state),
+            Happened::Call(call) => self.call(call),
+            Happened::Left(report) => self.left(report, state),
+            Happened::Started(Ok(child)) => {
+                tracing::info!(pid = child.pid(), "the worker runs");
+                state.process = Process::Runs(child);
+            }
+            Happened::Started(Err(error)) => {
+                tracing::error!(%error, "the worker cannot be started; is the program there and executable?");
+                self.ended(Ended::Exit(CANNOT_START), state);
+            }
+            Happened::Ended(ended) => self.ended(ended, state),
+            Happened::Due(timer) => {
+                state.timers.remove(&timer);
+                self.ward(WardInput::Fired(timer), state);
+            }
+            Happened::Late => {
+                state.late_at = None;
+                tracing::error!(
+                    waited_s = self.register_within.as_secs_f64(),
+                    "the worker has not registered through guard, which guards nothing so far: it does not get along \
+                     with its server, or it passes guard by; look for a URL in its code (AgentServer(ws_url=…)), for \
+                     load_dotenv(override=True) with a LIVEKIT_URL, for a --url flag"
+                );
+            }
+            Happened::Shown => {}
+            Happened::Beat => {
+                self.registrations.let_go(std::time::Instant::now());
+            }
+        }
+        if let Some(systemd) = &mut self.systemd {
+            systemd.look(&self.shown.borrow_and_update(), Instant::now());
+        }
+    }
+
+    fn controlled(&mut self, control: &Control, state: &mut State) {
+        self.registrations.control(control);
+        match control {
+            Control::Start | Control::Quiet | Control::Unquiet => {}
+            Control::Drain(_) => {
+                if !std::mem::replace(&mut state.draining, true) {
+                    state.late_at = None;
+                    if self.registrations.is_empty() {
+                        tracing::info!("draining: the worker has no registration");
+                    }
+                }
+                self.ward(WardInput::Drain, state);
+                self.idle_if_alone(state);
+            }
+            Control::Force => {
+                state.draining = true;
+                self.ward(WardInput::Force, state);
+            }
+        }
+    }
+
+    fn arrived(&mut self, arrival: Arrival, state: &mut State) {
+        state.late_at = None;
+        let drains_well = arrival.sdk.drains_well(&arrival.request.version);
+        // The first one is what operators see.
+        self.info.get_or_init(|| WorkerInfo {
+            agent_name: arrival.request.agent_name.clone(),
+            worker_type: arrival.request.r#type().as_str_name(),
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        self.ward(WardInput::Registered { drains_well }, state);
+        self.registrations.arrived(arrival);
+    }
+
+    fn call(&mut self, call: Call) {
+        match call {
+            Call::Began(job, _) => {
+                let room = job.room.as_ref().map_or("", |room| room.name.as_str());
+                self.secrets.begin(job.id.as_str().into(), room);
+            }
+            Call::Ended(job) => self.secrets.end(&job),
+            Call::Orphaned(_) | Call::Terminate(_) | Call::Kill(_) => {}
+        }
+    }
+
+    fn left(&mut self, report: Option<Report>, state: &mut State) {
+        if let Some(report) = report {
+            state.report.succeeded += report.succeeded;
+            state.report.failed += report.failed;
+            let before = std::mem::replace(&mut state.report.outcome, Outcome::Finished);
+            state.report.outcome = worse(before, report.outcome);
+            if state.report.outcome == Outcome::Refused {
+                return self.controlled(&Control::Force, state);
+            }
+        }
+        self.idle_if_alone(state);
+    }
+
+    /// Without a link nothing is owed to anybody.
+    fn idle_if_alone(&mut self, state: &mut State) {
+        if state.draining && self.registrations.is_empty() {
+            self.ward(WardInput::Idle, state);
+        }
+    }
+
+    fn ended(&mut self, ended: Ended, state: &mut State) {
+        state.process = Process::None;
+        if state.draining {
+            tracing::info!(%ended, "the worker has ended");
+        } else {
+            tracing::error!(%ended, "the worker has ended by itself");
+        }
+        let success = ended.success();
+        state.last_end = Some(ended);
+        state.late_at = None;
+        self.registrations.died();
+        self.ward(WardInput::Ended { success }, state);
+    }
+
+    fn ward(&mut self, input: WardInput, state: &mut State) {
+        self.ward.handle(input);
+        while let Some(output) = self.ward.poll_output() {
+            match output {
+                WardOutput::Start => self.start(state),
+                WardOutput::Terminate => match &state.process {
+                    Process::Runs(child) => child.terminate_alone(),
+                    // It has no calls yet, and need not hear of the drain to leave.
+                    Process::Starting(_) | Process::None => {}
+                },
+                WardOutput::Kill => match std::mem::replace(&mut state.process, Process::None) {
+                    Process::Runs(child) => {
+                        child.kill(None);
+                        state.process = Process::Runs(child);
+                    }
+                    // Dropped, it is killed as soon as it is there.
+                    Process::Starting(_) => return self.ended(Ended::Signal(SIGKILL), state),
+                    Process::None => {}
+                },
+                WardOutput::Arm(timer) => {
+                    let wait = match timer {
+                        WardTimer::Restart(failures) => {
+                            let wait = last_call_proto::policy::restart_wait(failures, fastrand::u32(..));
+                            tracing::info!(wait_s = wait.as_secs_f64(), "the worker is started again");
+                            wait
+                        }
+                        WardTimer::Steady => STEADY_AFTER,
+                        WardTimer::Kill => self.exit_within,
+                    };
+                    state.timers.insert(timer, Instant::now() + wait);
+                }
+                WardOutput::Disarm(timer) => drop(state.timers.remove(&timer)),
+                WardOutput::GiveUp => {
+                    tracing::error!("the worker is not started again: guard leaves with it");
+                    state.draining = true;
+                    self.registrations.control(&Control::Drain(std::time::Instant::now()));
+                    if self.registrations.is_empty() {
+                        self.ward.handle(WardInput::Idle);
+                    }
+                }
+                WardOutput::Leave(leaving) => state.leaving = Some(leaving),
+            }
+        }
+    }
+
+    fn start(&mut self, state: &mut State) {
+        let mut command = (self.command)();
+        command.stdin(Stdio::null());
+        let start = Start { prints_by_itself: true, ..command.into() };
+        state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
+        state.late_at = Some(Instant::now() + self.register_within);
+    }
+}
+
+/// What a shell says of a command that cannot be run.
+const CANNOT_START: i32 = 126;
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+
+/// Several links leave as the worst of them did.
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
+        (Outcome::Forced(mut cut), Outcome::Forced(more) | Outcome::CutOff(more))
+        | (Outcome::CutOff(mut cut), Outcome::Forced(more)) => {
+            cut.extend(more);
+            Outcome::Forced(cut)
+        }
+        (Outcome::CutOff(mut cut), Outcome::CutOff(more)) => {
+            cut.extend(more);
+            Outcome::CutOff(cut)
+        }
+        (Outcome::Finished, other) => other,
+        (one, Outcome::Finished) => one,
+    }
+}
