@@ -9,17 +9,16 @@ use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use last_call_proto::{Limits, Load, Policy, Restart, Ward, WardLimits};
+use last_call_proto::{Forward, Limits, Load, Policy, Restart, Ward, WardLimits};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use super::forward::{self, Forward};
-use super::front::{self, Front};
 use super::guarded::Surroundings;
 use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
 use super::registrations::{Parts, Registrations};
 use super::secrets::Secrets;
 use super::stand::{Left, MakeCommand, Stand};
+use super::{forward, front};
 use crate::admin::AdminSocket;
 use crate::config::{self, Mode};
 use crate::error::StartError;
@@ -151,7 +150,9 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     let stand = Stand {
         ward: Ward::new(ward(&options)),
         registrations: Registrations::new(parts, snapshot),
-        command: command(&options, front, forward, secrets.clone()),
+        command: command(&options),
+        front,
+        forward,
         signals,
         control: orders,
         verbs: verbs_taken,
@@ -168,23 +169,12 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     Ok(Started { runtime, stand, operations })
 }
 
-/// It keeps what the worker dials.
-fn command(
-    options: &GuardOptions,
-    front: Front,
-    forward: Option<Forward>,
-    secrets: Arc<Secrets>,
-) -> MakeCommand {
+fn command(options: &GuardOptions) -> MakeCommand {
     let program = options.program.clone();
     Box::new(move || {
         let mut words = program.iter();
         let mut command = Command::new(words.next().map(std::ffi::OsString::as_os_str).unwrap_or_default());
         command.args(words);
-        command.env("LIVEKIT_URL", &front.url);
-        secrets.environment(&mut command);
-        if let Some(forward) = &forward {
-            forward.environment(&mut command);
-        }
         command
     })
 }
@@ -211,8 +201,8 @@ fn ward(options: &GuardOptions) -> WardLimits {
             RestartWhen::Never => Restart::Never,
         },
         forward: options.forward.map(|forward| match forward {
-            ForwardWhen::Now => last_call_proto::Forward::Now,
-            ForwardWhen::WhenIdle => last_call_proto::Forward::WhenIdle,
+            ForwardWhen::Now => Forward::Now,
+            ForwardWhen::WhenIdle => Forward::WhenIdle,
         }),
     }
 }
