@@ -93,9 +93,15 @@ pub struct GuardOptions {
         help_heading = "Secrets"
     )]
     pub(super) secrets: SecretsMode,
-    /// What guard signs for the worker under --secrets hold, of the server's API
-    #[arg(long, env = "LAST_CALL_ALLOW", value_name = "RIGHTS", value_delimiter = ',', default_values_t = Right::USUAL, help_heading = "Secrets")]
-    pub(super) allow: Vec<Right>,
+    /// What guard signs for the worker under --secrets hold, of the server's API [default: room:own,dispatch:own]
+    #[arg(
+        long,
+        env = "LAST_CALL_ALLOW",
+        value_name = "RIGHTS",
+        value_delimiter = ',',
+        help_heading = "Secrets"
+    )]
+    pub(super) allow: Option<Vec<Right>>,
 
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8082]
     #[arg(long, env = "LAST_CALL_GUARD_HTTP", value_name = "ADDRESS", help_heading = "Operations")]

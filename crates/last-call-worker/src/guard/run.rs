@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::guarded::Surroundings;
 use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
 use super::registrations::{Parts, Registrations};
-use super::secrets::Secrets;
+use super::secrets::{Right, Secrets};
 use super::stand::{Left, MakeCommand, Stand};
 use super::{forward, front};
 use crate::admin::AdminSocket;
@@ -34,6 +34,7 @@ use crate::secret::Secret;
 use crate::socket::Dialler;
 use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
+use crate::token::Keys;
 
 /// guard's own port: the worker behind it has one too.
 const PORT: u16 = 8082;
@@ -124,10 +125,7 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let secrets = Arc::new(match options.secrets {
-        SecretsMode::Pass => Secrets::pass(keys.clone()),
-        SecretsMode::Hold => Secrets::hold(keys.clone(), options.allow.clone())?,
-    });
+    let secrets = Arc::new(secrets(&options, keys.clone())?);
     let dialler = Dialler::new(endpoint.clone());
     let (front, streams) = front::start(dialler.clone(), secrets.clone())?;
     let forward = forward::start(&front, config::non_empty)?;
@@ -167,6 +165,17 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
         register_within: options.register_within,
     };
     Ok(Started { runtime, stand, operations })
+}
+
+fn secrets(options: &GuardOptions, keys: Keys) -> Result<Secrets, StartError> {
+    match (options.secrets, &options.allow) {
+        (SecretsMode::Hold, Some(allowed)) => Secrets::hold(keys, allowed.clone()),
+        (SecretsMode::Hold, None) => Secrets::hold(keys, Right::USUAL.to_vec()),
+        (SecretsMode::Pass, None) => Ok(Secrets::pass(keys)),
+        (SecretsMode::Pass, Some(_)) => Err(StartError::Usage(
+            "--allow is for a worker without the secret: say --secrets hold as well".to_owned(),
+        )),
+    }
 }
 
 fn command(options: &GuardOptions) -> MakeCommand {

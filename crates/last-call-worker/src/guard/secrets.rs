@@ -84,7 +84,8 @@ impl Secrets {
         Self::held(real, allowed)
     }
 
-    fn held(real: Keys, allowed: Vec<Right>) -> Result<Self, StartError> {
+    /// As [`Secrets::hold`], with this process open.
+    pub(super) fn held(real: Keys, allowed: Vec<Right>) -> Result<Self, StartError> {
         let mut random = [0; 36];
         let failed =
             |error: getrandom::Error| StartError::System { what: "random numbers", error: error.into() };

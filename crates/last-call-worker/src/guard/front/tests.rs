@@ -1,7 +1,9 @@
 //! The front between a client and a server on loopback: who goes where, and what no client can break.
 
 use super::*;
-use crate::guard::rig::{Peer, Server, header, in_time, pass, rest};
+use crate::guard::rig::{Peer, Server, header, in_time, keys, pass, rest};
+use crate::guard::secrets::Right;
+use crate::socket::Endpoint;
 
 fn front(server: &Server, path: &str) -> (Front, mpsc::UnboundedReceiver<std::net::TcpStream>) {
     start(server.dialler(path), Arc::new(pass())).expect("started")
@@ -232,6 +234,56 @@ async fn a_server_that_is_not_there_is_said_in_one_line() {
     client.send(request).await;
     let (tcp, _) = in_time(server.accept()).await.expect("asked again");
     assert!(Peer(tcp).head().await.starts_with("POST "));
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_said_in_one_line_and_the_connection_stays() {
+    let server = Server::start().await;
+    let secrets = Secrets::held(keys(), Right::USUAL.to_vec()).expect("random numbers");
+    let (front, _arrived) = start(server.dialler(""), Arc::new(secrets)).expect("started");
+    let mut client = Peer::dial(front.address).await;
+    client.send("GET /debug/rooms HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let (head, body) = client.answer().await;
+    assert!(head.starts_with("HTTP/1.1 403 ") && body.contains("\"/debug/rooms\""), "{head}{body}");
+    assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
+    let path = "/twirp/livekit.RoomService/ListRooms";
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nxx")).await;
+    let (head, body) = client.answer().await;
+    let problem: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert!(head.starts_with("HTTP/1.1 401 ") && problem["code"] == "unauthenticated", "{head}{body}");
+    client.send("GET /rtc?access_token=x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(server.accept().await.head().await.starts_with("GET /rtc?access_token=x "));
+}
+
+#[test]
+fn the_log_has_neither_tokens_nor_secrets() {
+    let secrets = Secrets::held(keys(), Right::USUAL.to_vec()).expect("random numbers");
+    let passage = Passage {
+        address: ([127, 0, 0, 1], 1).into(),
+        host: HeaderValue::from_static("a"),
+        prefix: String::new(),
+        dialler: Dialler::new(Endpoint::parse("ws://127.0.0.1:1", false).expect("a URL")),
+        secrets: Arc::new(secrets),
+        workers: mpsc::unbounded_channel().0,
+        relayed: Semaphore::new(1),
+    };
+    let log = logged(|| {
+        for path in ["/x?access_token=sesame", "/twirp/livekit.RoomService/ListRooms?access_token=sesame"] {
+            let request = hyper::Request::get(path).header("authorization", "Bearer sesame");
+            let mut request = request.body(()).expect("a request").into_parts().0;
+            assert!(passage.route(&mut request, true).is_err());
+        }
+    });
+    assert!(log.contains("/twirp/livekit.RoomService/ListRooms") && !log.contains("sesame"), "{log}");
+}
+
+/// What `work` logs.
+fn logged(work: impl FnOnce()) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let lines = file.reopen().expect("the same");
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(lines)).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    std::fs::read_to_string(file.path()).expect("text")
 }
 
 #[tokio::test]
