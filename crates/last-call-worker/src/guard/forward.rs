@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 
-use hyper::header::{HOST, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::StatusCode;
+use hyper::header::PROXY_AUTHORIZATION;
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
-use hyper::{Method, StatusCode};
 use tokio::task::AbortHandle;
 
-use super::front::{self, Front, accept, listen};
+use super::front::{Front, accept, listen};
 use super::relay::{self, Answer, Hop, refusal};
 use crate::error::StartError;
 use crate::socket::Proxy;
@@ -95,13 +95,6 @@ impl Route {
             return Err(Box::new(refusal(request, StatusCode::BAD_REQUEST, text)));
         };
         if self.is_guard(authority) {
-            let host = HeaderValue::from_str(authority.as_str());
-            if request.method != Method::CONNECT {
-                request.uri = front::target(request.uri.path(), request.uri.query());
-            }
-            if let Ok(host) = host {
-                request.headers.insert(HOST, host);
-            }
             return Ok(Hop::Here(self.guard));
         }
         if let Some(credentials) = self.proxy.credentials() {

@@ -169,7 +169,7 @@ impl Passage {
 }
 
 /// What stands in a request line: the path and the query, without a host.
-pub(super) fn target(path: &str, query: Option<&str>) -> Uri {
+fn target(path: &str, query: Option<&str>) -> Uri {
     let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     // Both were in a URL before.
     target.parse().unwrap_or_default()

@@ -86,7 +86,7 @@ impl Peer {
 
     /// Whether the other side has closed, with nothing left to read.
     pub(super) async fn is_closed(&mut self) -> bool {
-        matches!(in_time(self.0.read_u8()).await, Err(_))
+        in_time(self.0.read_u8()).await.is_err()
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::guard::front;
 use crate::guard::rig::{Peer, Server, header, in_time, pass};
 
 /// All that stands between: the server nobody asks, guard's front, and the stand-in for `company`.

@@ -1,8 +1,5 @@
 //! The relay on a runtime that has no clock, so that a time-out of its own would panic.
 
-use std::sync::Arc;
-
-use hyper::header::HOST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

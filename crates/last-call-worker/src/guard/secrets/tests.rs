@@ -17,8 +17,8 @@ fn now() -> u64 {
 }
 
 /// Claims that hold now.
-fn claims(key: &str, video: Value) -> Value {
-    json!({"iss": key, "exp": now() + 600, "nbf": now(), "video": video})
+fn claims(key: &str, video: impl Into<Value>) -> Value {
+    json!({"iss": key, "exp": now() + 600, "nbf": now(), "video": video.into()})
 }
 
 fn with(mut claims: Value, name: &str, value: impl Into<Value>) -> Value {
@@ -345,7 +345,7 @@ fn wire_1_no_token_panics_and_none_is_let_in() {
 #[test]
 fn no_text_has_a_secret() {
     for secrets in [pass(), held(&Right::USUAL).0] {
-        let shown = format!("{secrets:?} {:#?}", secrets);
+        let shown = format!("{secrets:?} {secrets:#?}");
         let local = secrets.keys().secret.expose();
         assert!(!shown.contains(SESAME) && !shown.contains(local), "{shown}");
     }
