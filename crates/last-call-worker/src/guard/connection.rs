@@ -49,6 +49,8 @@ pub(super) struct Arrival {
 pub(super) enum Sdk {
     /// livekit-agents, which is the one that reports how jobs end.
     Python,
+    /// A worker of Last Call.
+    Ours,
     /// @livekit/agents sends no name, as many others do not.
     Unknown,
 }
@@ -56,14 +58,23 @@ pub(super) enum Sdk {
 impl Sdk {
     fn of(request: &Request) -> Self {
         let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-        if agent.is_some_and(|agent| agent.contains("aiohttp")) { Self::Python } else { Self::Unknown }
+        match agent.unwrap_or_default() {
+            agent if agent.contains("aiohttp") => Self::Python,
+            agent if agent.starts_with(crate::socket::AGENT_NAME) => Self::Ours,
+            _ => Self::Unknown,
+        }
     }
 
-    /// Whether such a worker loses no call when it is told to drain while calls run: livekit-agents from 1.8.9 on.
+    /// Whether such a worker loses no call when it is told to drain while calls run: ours, and livekit-agents from 1.8.9
+    /// on.
     pub(super) fn drains_well(self, version: &str) -> bool {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
-        self == Self::Python && (next(), next(), next()) >= (1, 8, 9)
+        match self {
+            Self::Python => (next(), next(), next()) >= (1, 8, 9),
+            Self::Ours => true,
+            Self::Unknown => false,
+        }
     }
 }
 

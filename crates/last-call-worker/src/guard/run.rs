@@ -74,11 +74,12 @@ fn guard(options: GuardOptions, controls: Controls) -> Result<ExitCode, StartErr
 
 fn leave(left: &Left) -> ExitCode {
     let exit = Exit::from(&left.report.outcome);
-    log_outcome(&left.report, exit);
-    match &left.with {
-        Some(ended) if exit == Exit::Finished => ExitCode::from(code(ended)),
-        _ => exit.into(),
-    }
+    let code = match &left.with {
+        Some(ended) if exit == Exit::Finished => code(ended),
+        _ => exit as u8,
+    };
+    log_outcome(&left.report, code);
+    code.into()
 }
 
 /// As a shell says it.
@@ -161,6 +162,7 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
         info,
         systemd,
         beat,
+        on_wedged: options.on_wedged.clone(),
         exit_within: options.exit_within,
         register_within: options.register_within,
     };

@@ -28,6 +28,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// For all addresses of a host together, so that TLS and the upgrade have time within the core's own limit.
 const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 
+/// What this worker calls itself at the upgrade.
+pub(crate) const AGENT_NAME: &str = concat!("last-call/", env!("CARGO_PKG_VERSION"));
 /// Where workers connect.
 const AGENT: &str = "/agent";
 
@@ -181,8 +183,7 @@ impl Dialler {
             .map_err(|_| DialError::Token("not a header value".into()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        let agent = concat!("last-call/", env!("CARGO_PKG_VERSION"));
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT_NAME));
         let limits =
             WebSocketConfig::default().max_message_size(Some(FRAME_LIMIT)).max_frame_size(Some(FRAME_LIMIT));
         match tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await {
