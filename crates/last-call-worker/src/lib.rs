@@ -8,6 +8,7 @@
 //! | main, or `last-call-link` in [`Worker::serve`] | signals, the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
 //! | `last-call-log` | writes log lines | never |
+//! | `last-call-proxy` | what a guarded worker asks of the server beside its jobs | never |
 //! | `last-call-processes`, `last-call-supervisor`, `last-call-errands` | watch and start jobs' processes, read `/proc`; only where jobs are processes | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 //!

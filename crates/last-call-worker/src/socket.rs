@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 pub(crate) use dial::AGENT_NAME;
 pub use dial::{Dialler, Endpoint};
+pub(crate) use proxy::Proxy;
 
 /// The server's own limit on a frame (`agent_signal_message_size_limit`).
 pub(crate) const FRAME_LIMIT: usize = 2 << 20;

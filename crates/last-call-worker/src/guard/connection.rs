@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::frames;
 use super::guarded::{Attached, FromWorker};
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use crate::runner::FromUser;
 use crate::socket::FRAME_LIMIT;
 
@@ -141,12 +141,13 @@ async fn upgrade(
 ) -> Result<(WebSocketStream<TcpStream>, Asked), String> {
     let mut asked = None;
     let look = |request: &Request, response: Response| {
-        if let Err(refused) = secrets.verify_worker(request) {
+        if let Err(refused) = secrets.verify_worker(request.headers(), request.uri()) {
+            tracing::error!(reason = %refused, "a worker is not let in");
             let mut answer = ErrorResponse::new(Some(refused.to_string()));
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
             return Err(answer);
         }
-        asked = Some((request.uri().query().unwrap_or_default().to_owned(), Sdk::of(request)));
+        asked = Some((secrets::without_token(request.uri().query().unwrap_or_default()), Sdk::of(request)));
         Ok(response)
     };
     let limits =

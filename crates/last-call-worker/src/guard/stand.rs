@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::connection::{self, Arrival};
+use super::forward::Forward;
+use super::front::Front;
 use super::guarded::Call;
 use super::registrations::Registrations;
 use super::secrets::Secrets;
@@ -46,6 +48,10 @@ pub(super) struct Stand {
     pub(super) streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     pub(super) secrets: Arc<Secrets>,
+    /// What the worker dials.
+    pub(super) front: Front,
+    /// What it dials for its proxies, if it has some.
+    pub(super) forward: Option<Forward>,
     pub(super) shown: watch::Receiver<Snapshot>,
     pub(super) info: Arc<std::sync::OnceLock<WorkerInfo>>,
     pub(super) systemd: Option<Systemd>,
@@ -250,7 +256,16 @@ impl Stand {
         self.registrations.arrived(arrival);
     }
 
-    fn call(&mut self, _call: Call) {}
+    fn call(&mut self, call: Call) {
+        match call {
+            Call::Began(job, _) => {
+                let room = job.room.as_ref().map_or("", |room| room.name.as_str());
+                self.secrets.begin(job.id.as_str().into(), room);
+            }
+            Call::Ended(job) => self.secrets.end(&job),
+            Call::Orphaned(_) | Call::Terminate(_) | Call::Kill(_) => {}
+        }
+    }
 
     fn left(&mut self, report: Option<Report>, state: &mut State) {
         if let Some(report) = report {
@@ -355,7 +370,11 @@ impl Stand {
 
     fn start(&mut self, state: &mut State) {
         let mut command = (self.command)();
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).env("LIVEKIT_URL", &self.front.url);
+        self.secrets.environment(&mut command);
+        if let Some(forward) = &self.forward {
+            forward.environment(&mut command);
+        }
         let start = Start { prints_by_itself: true, ..command.into() };
         state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
         state.late_at = Some(Instant::now() + self.register_within);
