@@ -9,6 +9,7 @@
 //! | `connection.rs` | one connection of the worker: its upgrade, its frames |
 //! | `guarded.rs` | the worker in the place of user code, for one link |
 //! | `frames.rs` | what guard reads and changes in a frame |
+//! | `shim.rs` | the server's own URL for job processes, and what becomes of them |
 //!
 //! Refuses to change what the worker is: its code, its frames and its output stay as they are.
 
@@ -19,6 +20,7 @@ mod options;
 mod registrations;
 mod run;
 mod secrets;
+mod shim;
 mod stand;
 
 pub(crate) use guarded::{FromWorker, Guarded};
