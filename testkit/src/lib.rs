@@ -6,6 +6,7 @@
 //! | play the dispatcher's side of `/agent`, with any fault | [`Stub`] |
 //! | dispatch on the real server | [`LiveKit`] |
 //! | use the official Python SDK | [`Python`] |
+//! | run a worker of LiveKit's own SDKs | [`Peer`] |
 //! | spoil a connection byte by byte or frame by frame | [`Relay`] |
 //! | cut a network cable | [`Netns`] |
 //! | be the network's DNS server | [`Dns`] |
@@ -35,6 +36,7 @@ mod livekit;
 mod log;
 mod machine;
 mod netns;
+mod peer;
 pub mod processes;
 mod proxy;
 mod python;
@@ -54,6 +56,7 @@ pub use launch::{Launch, Signal, pid_1_possible};
 pub use livekit::{Api, LiveKit};
 pub use machine::Machine;
 pub use netns::Netns;
+pub use peer::Peer;
 pub use proxy::{Connect, Proxy};
 pub use python::{Participant, Python};
 pub use relay::{Direction, Faults, Frame, Relay, Verdict};

@@ -13,6 +13,7 @@
 //! | `front.rs` | the listener that the worker dials: registrations, and all else |
 //! | `forward.rs` | stand-ins for the proxies of the worker's environment |
 //! | `relay.rs` | a connection that passes on requests, for both |
+//! | `shim.rs` | the server's own URL for job processes, and what becomes of them |
 //!
 //! Refuses to change what the worker is: its code, its frames and its output stay as they are.
 
@@ -28,6 +29,7 @@ mod relay;
 mod rig;
 mod run;
 mod secrets;
+mod shim;
 mod stand;
 
 pub(crate) use guarded::{FromWorker, Guarded};
