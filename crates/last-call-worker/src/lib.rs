@@ -16,9 +16,11 @@
 //! [`run`] exports; under [`Worker::serve`] a job's span goes to the program's global tracer provider.
 
 mod admin;
+pub mod api;
 mod command_line;
 mod config;
 mod error;
+pub mod exchange;
 pub mod exit;
 mod guard;
 mod http;
@@ -68,3 +70,4 @@ pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_start, run_with};
 pub use socket::{Dialler, Endpoint, Transport};
+pub use token::Keys;
