@@ -33,8 +33,8 @@ pub struct RescueLimits {
     pub attempts: u8,
     /// Calls whose rescue is under way at the same time. Default 4.
     pub at_once: usize,
-    /// Looks and dispatches of one rescue that may fail in all. Default 6: with the waits between them a server that
-    /// refuses connections has four to eight seconds to come back.
+    /// Looks and dispatches of one rescue that may fail in all. Default 30: with the waits between them about two minutes,
+    /// in which a caller who does not wait any more ends the rescue by having left.
     pub tries: u8,
     /// Rescues that failed in a row, of whichever calls, after which none is tried for a while. Default 5.
     pub failures: u8,
@@ -42,7 +42,7 @@ pub struct RescueLimits {
 
 impl Default for RescueLimits {
     fn default() -> Self {
-        Self { attempts: 2, at_once: 4, tries: 6, failures: 5 }
+        Self { attempts: 2, at_once: 4, tries: 30, failures: 5 }
     }
 }
 
