@@ -17,9 +17,11 @@
 //! [`run`] exports; under [`Worker::serve`] a job's span goes to the program's global tracer provider.
 
 mod admin;
+pub mod api;
 mod command_line;
 mod config;
 mod error;
+pub mod exchange;
 pub mod exit;
 mod guard;
 mod http;
@@ -41,6 +43,8 @@ mod otel;
 mod otel;
 pub mod process;
 mod program;
+#[cfg_attr(not(test), expect(dead_code, reason = "guard and the process runner are to use it"))]
+mod rescue;
 mod run;
 mod runner;
 mod secret;
@@ -69,3 +73,4 @@ pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_start, run_with};
 pub use socket::{Dialler, Endpoint, Transport};
+pub use token::Keys;

@@ -20,6 +20,7 @@ use url::{Host, Url};
 use super::proxy::Proxies;
 use super::{FRAME_LIMIT, Socket, Transport, tls};
 use crate::error::{DialError, UrlError};
+use crate::exchange::said;
 
 /// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part. The kernel counts a peer
 /// that does not read as one that does not acknowledge, so it is for the worker's own connection, where nothing waits.
@@ -206,11 +207,7 @@ fn with_query(uri: Uri, more: &str) -> Result<Uri, DialError> {
 
 /// What a server that answered something else than an upgrade means by it.
 fn answered(status: StatusCode, body: Option<&[u8]>) -> DialError {
-    let said: String = String::from_utf8_lossy(body.unwrap_or_default())
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect();
+    let said = said(body.unwrap_or_default());
     let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
     if status.is_client_error() && !passing.contains(&status) {
         DialError::Refused { status: status.as_u16(), said }
