@@ -152,6 +152,29 @@ fn a_cut_reaches_both_sides() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn an_abandoned_connection_is_silent_and_has_no_end() -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let relay = Relay::start(listener.local_addr()?)?;
+    let mut client = TcpStream::connect(relay.address())?;
+    let (mut server, _) = listener.accept()?;
+    client.write_all(b"x")?;
+    assert_eq!(read(&mut server, 1)?, b"x");
+    relay.abandon();
+    client.write_all(b"lost")?;
+    assert!(silent(&mut server)?);
+    server.write_all(b"lost")?;
+    assert!(silent(&mut client)?);
+    drop(client);
+    assert!(silent(&mut server)?, "the end of one side reached the other");
+
+    let mut next = TcpStream::connect(relay.address())?;
+    let (mut server, _) = listener.accept()?;
+    next.write_all(b"y")?;
+    assert_eq!(read(&mut server, 1)?, b"y");
+    Ok(())
+}
+
 /// A client of a stub, with the script between them.
 fn scripted(
     judge: impl FnMut(&Frame) -> Verdict + Send + 'static,
