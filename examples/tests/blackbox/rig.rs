@@ -209,6 +209,12 @@ impl Start {
         self
     }
 
+    /// The program as it would be started by [`Start::start`], for who starts it by himself; and its files, to be kept as long.
+    pub(crate) fn unstarted(self) -> (Launch, TempDir) {
+        let start = self.with_command(&[]);
+        (start.launch, start.dir)
+    }
+
     /// Starts the program with the arguments given so far and no others.
     #[track_caller]
     pub(crate) fn run(self) -> Running {
@@ -219,12 +225,15 @@ impl Start {
     /// `start`, with options behind it; for programs `run`.
     #[track_caller]
     pub(crate) fn start(self, options: &[&str]) -> Running {
-        match self.jobs {
-            Jobs::Tasks | Jobs::Processes => self.launch(|launch| launch.arg("start").args(options)).run(),
-            Jobs::Programs => {
-                self.launch(|launch| launch.arg("run").args(options).arg("--").args(PROGRAM)).run()
-            }
-        }
+        self.with_command(options).run()
+    }
+
+    fn with_command(self, options: &[&str]) -> Self {
+        let jobs = self.jobs;
+        self.launch(|launch| match jobs {
+            Jobs::Tasks | Jobs::Processes => launch.arg("start").args(options),
+            Jobs::Programs => launch.arg("run").args(options).arg("--").args(PROGRAM),
+        })
     }
 
     /// `start`, until the server has it registered.
