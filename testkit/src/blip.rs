@@ -25,7 +25,7 @@ pub use self::play::run;
 pub use self::verdict::Verdict;
 
 /// How long anything may take that a worker does by itself, on however busy a machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(30);
 
 /// What goes wrong between worker and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,11 +168,17 @@ impl FromStr for Cell {
     }
 }
 
+/// What a worker takes as LIVEKIT_API_KEY.
+pub const KEY: &str = "blip";
+
 /// Where a worker finds its server.
 #[derive(Debug)]
 pub struct Server<'a> {
     /// What it takes as LIVEKIT_URL.
     pub url: &'a str,
+    /// What it takes as LIVEKIT_API_SECRET; no other cell has the same, so that the worker of another, whose port this one
+    /// was, is a stranger.
+    pub secret: &'a str,
     /// The file of the only certificate that it is to trust, where the URL is `wss`.
     pub trusted: Option<&'a Path>,
 }

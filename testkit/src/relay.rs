@@ -4,7 +4,7 @@
 pub(crate) mod pump;
 mod script;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,6 +86,7 @@ struct Shared {
     to_server: Way,
     to_client: Way,
     ends: Mutex<BTreeMap<u64, watch::Sender<Option<End>>>>,
+    left: Mutex<BTreeSet<u64>>,
     script: script::Script,
 }
 
@@ -101,6 +102,10 @@ impl Shared {
             Direction::ToServer => &self.to_server,
             Direction::ToClient => &self.to_client,
         }
+    }
+
+    fn left(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ends(&self) -> MutexGuard<'_, BTreeMap<u64, watch::Sender<Option<End>>>> {
@@ -133,7 +138,14 @@ impl Relay {
         let listener = host.call(async { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?) })?;
         let address = listener.local_addr().context("the relay has no address")?;
         let (to_server, to_client) = (Way::default(), Way::default());
-        let shared = Arc::new(Shared { target, to_server, to_client, ends: Mutex::default(), script });
+        let shared = Arc::new(Shared {
+            target,
+            to_server,
+            to_client,
+            ends: Mutex::default(),
+            left: Mutex::default(),
+            script,
+        });
         let serving = Arc::clone(&shared);
         host.spawn(async move {
             let mut number = 0;
@@ -158,6 +170,11 @@ impl Relay {
     /// The open connections, numbered from 1 in the order of their arrival.
     pub fn connections(&self) -> Vec<u64> {
         self.shared.ends().keys().copied().collect()
+    }
+
+    /// The connections that whoever made them has ended, the frozen ones too, whose end does not arrive.
+    pub fn left(&self) -> BTreeSet<u64> {
+        self.shared.left().clone()
     }
 
     /// Bytes that arrived, of all connections.

@@ -63,7 +63,8 @@ fn complaint(cell: Cell, seed: u64, outcome: &anyhow::Result<Verdict>) -> Option
 fn subject() -> Subject {
     let files = Mutex::new(Vec::new());
     Subject::new(move |server| {
-        let start = probe(server.url);
+        let start =
+            probe(server.url).env("LIVEKIT_API_KEY", blip::KEY).env("LIVEKIT_API_SECRET", &server.secret);
         let start = match server.trusted {
             Some(path) => start.env("SSL_CERT_FILE", path),
             None => start,

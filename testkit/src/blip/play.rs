@@ -41,7 +41,10 @@ pub fn run(subject: &Subject, cell: Cell, seed: u64) -> Result<Verdict> {
         Play { worker, road, cell, dice: Dice::new(cell, seed), offered: 0, expected: Expected::default() };
     match play.play() {
         Ok(exit) => Ok(play.verdict(started, exit)),
-        Err(error) => Err(anyhow!("{error:#}\nthe worker said:\n{}", play.worker.output())),
+        Err(error) => {
+            let left = play.worker.try_wait().map_or("it runs", |_| "it has left");
+            Err(anyhow!("{error:#}\nthe worker ({left}) said:\n{}", play.worker.output()))
+        }
     }
 }
 
@@ -70,6 +73,7 @@ impl Play {
             State::Accepted => {
                 self.road.stub.set_assign(None);
                 waiting = Some(self.accepted("waits", LONG)?);
+                self.road.stub.set_assign(Some(Duration::ZERO));
             }
             State::Draining => self.drain()?,
             State::Exiting if outlasts => return self.leave_without_a_server(),
@@ -117,7 +121,6 @@ impl Play {
 
     /// A server forgets an acceptance with its connection, and keeps it on one that stands.
     fn assign_as_the_server_would(&mut self, waiting: &str) -> Result<()> {
-        self.road.stub.set_assign(Some(Duration::ZERO));
         if !self.road.breaks() {
             self.road.stub.assign(waiting, None, None)?;
             self.running(waiting)?;

@@ -2,14 +2,15 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
 use super::dice::Dice;
 use super::gate::Gate;
-use super::{Fault, SOON, Server};
+use super::{Fault, KEY, SOON, Server};
 use crate::certificate::Certificate;
 use crate::cut::Cut;
 use crate::dns::Dns;
@@ -27,6 +28,7 @@ pub(super) struct Road {
     pub(super) stub: Stub,
     fault: Fault,
     url: String,
+    secret: String,
     way: Way,
     trusted: Option<NamedTempFile>,
 }
@@ -52,8 +54,9 @@ impl Road {
     pub(super) fn build(fault: Fault) -> Result<Self> {
         match fault {
             Fault::Restart => {
-                let stub = Stub::auto()?;
-                Ok(Self { fault, url: stub.url(), stub, way: Way::Nothing, trusted: None })
+                let secret = secret();
+                let stub = Stub::start(options(&secret))?;
+                Ok(Self { fault, url: stub.url(), secret, stub, way: Way::Nothing, trusted: None })
             }
             Fault::NoDns => Self::cable(fault),
             Fault::SlowTls => Self::relayed(fault, Some(Certificate::localhost()?)),
@@ -69,7 +72,8 @@ impl Road {
 
     fn relayed(fault: Fault, certificate: Option<Certificate>) -> Result<Self> {
         let trusted = certificate.as_ref().map(|certificate| file(certificate.pem())).transpose()?;
-        let stub = Stub::start(Options { certificate, ..Options::auto() })?;
+        let secret = secret();
+        let stub = Stub::start(Options { certificate, ..options(&secret) })?;
         let (scheme, relay, gate) = if trusted.is_some() {
             ("wss", Relay::start(stub.address())?, None)
         } else {
@@ -77,7 +81,7 @@ impl Road {
             ("ws", Relay::scripted(stub.address(), judge)?, Some(gate))
         };
         let url = format!("{scheme}://{}", relay.address());
-        Ok(Self { stub, fault, url, way: Way::Relay { relay, gate }, trusted })
+        Ok(Self { stub, fault, url, secret, way: Way::Relay { relay, gate }, trusted })
     }
 
     fn cable(fault: Fault) -> Result<Self> {
@@ -85,20 +89,23 @@ impl Road {
         let IpAddr::V4(address) = net.server_ip() else { bail!("the cable has no IPv4 address") };
         let certificate = Certificate::for_host(NAME)?;
         let trusted = Some(file(certificate.pem())?);
-        let netns = Some(net.server().to_owned());
+        let (secret, netns) = (secret(), Some(net.server().to_owned()));
         let options =
-            Options { bind: Some(address.into()), netns, certificate: Some(certificate), ..Options::auto() };
+            Options { bind: Some(address.into()), netns, certificate: Some(certificate), ..options(&secret) };
         let stub = Stub::start(options)?;
         let dns = Dns::start(net.server(), address.into(), NAME, address)?;
         let resolver = file(&format!("nameserver {address}\noptions timeout:1 attempts:1\n"))?;
         let url = format!("wss://{NAME}:{}", stub.address().port());
-        Ok(Self { stub, fault, url, way: Way::Cable { dns, resolver, net }, trusted })
+        Ok(Self { stub, fault, url, secret, way: Way::Cable { dns, resolver, net }, trusted })
     }
 
     /// The worker at this end of it.
     pub(super) fn launch(&self, launch: impl FnOnce(&Server<'_>) -> Launch) -> Launch {
-        let launch =
-            launch(&Server { url: &self.url, trusted: self.trusted.as_ref().map(NamedTempFile::path) });
+        let launch = launch(&Server {
+            url: &self.url,
+            secret: &self.secret,
+            trusted: self.trusted.as_ref().map(NamedTempFile::path),
+        });
         match &self.way {
             Way::Nothing | Way::Relay { .. } => launch,
             Way::Cable { resolver, net, .. } => launch.in_netns(net.client()).resolver(resolver.path()),
@@ -174,7 +181,10 @@ impl Road {
         match self.fault {
             // The next registration shows these, or that there is none.
             Fault::Rst | Fault::Fin | Fault::HalfOpen | Fault::Trickle => Ok(()),
-            Fault::Drop | Fault::DropOneWay | Fault::Freeze | Fault::SlowTls => {
+            Fault::Drop | Fault::DropOneWay | Fault::Freeze => {
+                until("the worker to give its connection up", || self.given_up(struck.connection))
+            }
+            Fault::SlowTls => {
                 until("the worker to try another connection", || self.newest() > struck.connection)
             }
             Fault::NoDns => until("the worker to ask for the server's name", || self.asked() > struck.asked),
@@ -209,12 +219,31 @@ impl Road {
         }
     }
 
+    fn given_up(&self, connection: u64) -> bool {
+        match &self.way {
+            Way::Relay { relay, .. } => relay.left().contains(&connection),
+            Way::Nothing | Way::Cable { .. } => false,
+        }
+    }
+
     fn asked(&self) -> usize {
         match &self.way {
             Way::Cable { dns, .. } => dns.asked().len(),
             Way::Nothing | Way::Relay { .. } => 0,
         }
     }
+}
+
+/// No other cell's, of this process or another.
+fn secret() -> String {
+    static CELLS: AtomicU32 = AtomicU32::new(1);
+    let (process, cell) = (std::process::id(), CELLS.fetch_add(1, Ordering::Relaxed));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("the-secret-of-cell-{cell}-{process}-{}", now.as_nanos())
+}
+
+fn options(secret: &str) -> Options {
+    Options { keys: Some((KEY.to_owned(), secret.to_owned())), ..Options::auto() }
 }
 
 fn either(dice: &mut Dice) -> Cut {

@@ -93,6 +93,9 @@ impl Pump {
                 }
             }
         }
+        if self.direction == Direction::ToServer {
+            self.shared.left().insert(self.connection);
+        }
         // A frame that was to go behind the next, and the half of one, still arrive before the end.
         for bytes in held.into_iter().chain([cutter.rest()]) {
             let _ = due.send(Due { at: last, bytes }).await;
