@@ -64,7 +64,7 @@ fn subject() -> Subject {
     let files = Mutex::new(Vec::new());
     Subject::new(move |server| {
         let start =
-            probe(server.url).env("LIVEKIT_API_KEY", blip::KEY).env("LIVEKIT_API_SECRET", &server.secret);
+            probe(server.url).env("LIVEKIT_API_KEY", blip::KEY).env("LIVEKIT_API_SECRET", server.secret);
         let start = match server.trusted {
             Some(path) => start.env("SSL_CERT_FILE", path),
             None => start,

@@ -14,7 +14,7 @@ use super::road::Road;
 use super::verdict::{Expected, Verdict, is_available, is_end, is_full, report_of, status_of};
 use super::{Cell, SOON, State, Subject};
 use crate::child::{Child, Exit};
-use crate::stub::{Job, Offer, What};
+use crate::stub::{Event, Job, Offer, What};
 
 /// Longer than any cell.
 const LONG: &str = r#"{"sleep": 3600}"#;
@@ -25,7 +25,7 @@ const SHORT: &str = "{}";
 /// A call that ends by itself while its worker has no server: long enough for that to come first.
 const OUTLASTS: Duration = Duration::from_secs(4);
 
-/// Offers that are made of something which a worker may decline for a reason of its own, as on a busy machine.
+/// A worker may decline for a reason of its own, as on a busy machine.
 const TRIES: usize = 10;
 
 /// Runs one cell. Equal seeds make equal choices; what a busy machine makes of them may differ.
@@ -174,11 +174,10 @@ impl Play {
     fn leave_without_a_server(&mut self) -> Result<Exit> {
         let call = self.accepted("call", &format!(r#"{{"sleep": {}}}"#, OUTLASTS.as_secs()))?;
         self.running(&call)?;
-        let assigned = |event: &crate::stub::Event| match &event.what {
-            What::Sent(ToWorker::Assignment(assignment)) => {
-                assignment.job.as_ref().is_some_and(|job| job.id == call).then_some(event.at)
-            }
-            _ => None,
+        let assigned = |event: &Event| {
+            matches!(&event.what, What::Sent(ToWorker::Assignment(assignment))
+                if assignment.job.as_ref().is_some_and(|job| job.id == call))
+            .then_some(event.at)
         };
         let until = self.road.stub.wait_for(assigned, SOON)? + OUTLASTS;
         self.drain()?;
@@ -227,7 +226,7 @@ impl Play {
         for _ in 0..TRIES {
             let (id, mark) = (self.name(name), self.road.stub.mark());
             self.road.stub.offer(Job::new(&id).metadata(orders))?;
-            let answer = |event: &crate::stub::Event| match event.message() {
+            let answer = |event: &Event| match event.message() {
                 Some(FromWorker::Availability(answer)) if answer.job_id == id => Some(answer.available),
                 _ => None,
             };
@@ -255,7 +254,7 @@ impl Play {
         let open = |offer: &Offer| offer.connection == connection && offer.answer.is_none();
         let mut open: Vec<String> =
             self.road.stub.offers().into_iter().filter(open).map(|offer| offer.job_id).collect();
-        let answered = |event: &crate::stub::Event| {
+        let answered = |event: &Event| {
             if let Some(FromWorker::Availability(answer)) = event.message() {
                 open.retain(|id| *id != answer.job_id);
             }

@@ -44,8 +44,10 @@ enum Way {
 pub(super) struct Struck {
     /// Events of the stub.
     pub(super) mark: usize,
+    /// The relay's oldest connection, which is the worker's: a stranger's is short.
+    held: u64,
     /// The relay's newest connection.
-    connection: u64,
+    newest: u64,
     /// Questions to the DNS server.
     asked: usize,
 }
@@ -128,7 +130,7 @@ impl Road {
     /// Begins the fault; `for_good` is for a worker that is not to come back before it leaves.
     pub(super) fn strike(&self, dice: &mut Dice, for_good: bool) -> Result<Struck> {
         let mark = self.stub.mark();
-        let struck = Struck { mark, connection: self.newest(), asked: self.asked() };
+        let struck = Struck { mark, held: self.oldest(), newest: self.newest(), asked: self.asked() };
         match &self.way {
             Way::Nothing => {
                 self.stub.close_port()?;
@@ -148,7 +150,7 @@ impl Road {
         match self.fault {
             Fault::Rst => relay.cut(Cut::Rst),
             Fault::Fin => relay.cut(Cut::Fin),
-            Fault::Drop => BOTH.map(|direction| relay.freeze(direction)).into_iter().collect(),
+            Fault::Drop => BOTH.into_iter().for_each(|direction| relay.freeze(direction)),
             Fault::DropOneWay => relay.freeze(one_way),
             Fault::HalfOpen => relay.abandon(),
             Fault::Trickle => {
@@ -182,11 +184,9 @@ impl Road {
             // The next registration shows these, or that there is none.
             Fault::Rst | Fault::Fin | Fault::HalfOpen | Fault::Trickle => Ok(()),
             Fault::Drop | Fault::DropOneWay | Fault::Freeze => {
-                until("the worker to give its connection up", || self.given_up(struck.connection))
+                until("the worker to give its connection up", || self.given_up(struck.held))
             }
-            Fault::SlowTls => {
-                until("the worker to try another connection", || self.newest() > struck.connection)
-            }
+            Fault::SlowTls => until("the worker to try another connection", || self.newest() > struck.newest),
             Fault::NoDns => until("the worker to ask for the server's name", || self.asked() > struck.asked),
             Fault::Restart => until("the connection to end", || self.stub.connections().is_empty()),
         }
@@ -196,7 +196,7 @@ impl Road {
     pub(super) fn heal(&self) -> Result<()> {
         match &self.way {
             Way::Nothing => self.stub.reopen()?,
-            Way::Relay { relay, .. } => BOTH.map(|direction| relay.thaw(direction)).into_iter().collect(),
+            Way::Relay { relay, .. } => BOTH.into_iter().for_each(|direction| relay.thaw(direction)),
             Way::Cable { dns, .. } => dns.set_gone(false),
         }
         Ok(())
@@ -206,17 +206,25 @@ impl Road {
     pub(super) fn calm(&self) {
         match &self.way {
             Way::Relay { relay, .. } if self.breaks() => {
-                BOTH.map(|direction| relay.set(direction, Faults::default())).into_iter().collect()
+                BOTH.into_iter().for_each(|direction| relay.set(direction, Faults::default()));
             }
             Way::Nothing | Way::Relay { .. } | Way::Cable { .. } => {}
         }
     }
 
-    fn newest(&self) -> u64 {
+    fn connections(&self) -> Vec<u64> {
         match &self.way {
-            Way::Relay { relay, .. } => relay.connections().last().copied().unwrap_or_default(),
-            Way::Nothing | Way::Cable { .. } => 0,
+            Way::Relay { relay, .. } => relay.connections(),
+            Way::Nothing | Way::Cable { .. } => Vec::new(),
         }
+    }
+
+    fn oldest(&self) -> u64 {
+        self.connections().first().copied().unwrap_or_default()
+    }
+
+    fn newest(&self) -> u64 {
+        self.connections().last().copied().unwrap_or_default()
     }
 
     fn given_up(&self, connection: u64) -> bool {

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
+use livekit_protocol::server_message::Message as ToWorker;
 use livekit_protocol::worker_message::Message as FromWorker;
 use livekit_protocol::{JobStatus, WorkerStatus};
 
 use crate::child::Exit;
 use crate::stub::{Event, Offer, What};
-use livekit_protocol::server_message::Message as ToWorker;
 
 /// What came of a cell.
 #[derive(Clone, Debug)]

@@ -170,6 +170,8 @@ async fn write(to: &mut WriteHalf<TcpStream>, way: &Way, mut pieces: mpsc::Recei
             }
         }
     }
+    // An end arrives as little as a byte does.
+    let _ = lane.wait_for(|lane| !lane.frozen).await;
 }
 
 /// Counts bytes that have arrived, and freezes the direction when its budget is used up.

@@ -175,6 +175,19 @@ fn an_abandoned_connection_is_silent_and_has_no_end() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_client_that_leaves_a_frozen_connection_has_left_and_is_not_heard() -> Result<()> {
+    let (client, relay, mut server) = pair()?;
+    relay.freeze(Direction::ToServer);
+    assert!(relay.left().is_empty());
+    drop(client);
+    assert!(silent(&mut server)?);
+    assert!(relay.left().contains(&1));
+    relay.thaw(Direction::ToServer);
+    assert_eq!(server.read(&mut [0])?, 0);
+    Ok(())
+}
+
 /// A client of a stub, with the script between them.
 fn scripted(
     judge: impl FnMut(&Frame) -> Verdict + Send + 'static,
