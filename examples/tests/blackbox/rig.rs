@@ -221,6 +221,12 @@ impl Start {
         self
     }
 
+    /// The program as it would be started by [`Start::start`], for who starts it by himself; and its files, to be kept as long.
+    pub(crate) fn unstarted(self) -> (Launch, TempDir) {
+        let start = self.with_command(&[]);
+        (start.launch, start.dir)
+    }
+
     /// Starts the program with the arguments given so far and no others.
     #[track_caller]
     pub(crate) fn run(self) -> Running {
@@ -231,18 +237,21 @@ impl Start {
     /// `start`, with options behind it; for programs `run`.
     #[track_caller]
     pub(crate) fn start(self, options: &[&str]) -> Running {
-        match self.jobs {
-            Jobs::Tasks | Jobs::Processes => self.launch(|launch| launch.arg("start").args(options)).run(),
-            Jobs::Programs => {
-                self.launch(|launch| launch.arg("run").args(options).arg("--").args(PROGRAM)).run()
-            }
+        self.with_command(options).run()
+    }
+
+    fn with_command(self, options: &[&str]) -> Self {
+        let jobs = self.jobs;
+        self.launch(|launch| match jobs {
+            Jobs::Tasks | Jobs::Processes => launch.arg("start").args(options),
+            Jobs::Programs => launch.arg("run").args(options).arg("--").args(PROGRAM),
             // What is read here is guard's log.
             Jobs::Guarded => {
                 let quiet = "exec \"$0\" start >/dev/null 2>&1";
                 let behind = ["--", "sh", "-c", quiet, env!("CARGO_BIN_EXE_probe")];
-                self.launch(|launch| launch.arg("guard").args(options).args(behind)).run()
+                launch.arg("guard").args(options).args(behind)
             }
-        }
+        })
     }
 
     /// `start`, until the server has it registered.
