@@ -43,7 +43,6 @@ mod otel;
 mod otel;
 pub mod process;
 mod program;
-#[cfg_attr(not(test), expect(dead_code, reason = "guard and the process runner are to use it"))]
 mod rescue;
 mod run;
 mod runner;

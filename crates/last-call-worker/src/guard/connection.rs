@@ -181,9 +181,8 @@ async fn carry(
                 Message::Close(_) => break,
                 Message::Text(_) | Message::Ping(_) | Message::Frame(_) => continue,
             };
-            if link.send(FromUser::Worker(said)).is_err() {
-                break;
-            }
+            // A link that has left has no use for it.
+            let _ = link.send(FromUser::Worker(said));
         }
     };
     let writing = async {
@@ -192,7 +191,7 @@ async fn carry(
                 return;
             }
         }
-        // The link has left.
+        // Nobody has anything more to say.
         let _ = sink.close().await;
     };
     tokio::select! {

@@ -10,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::secrets::Right;
+use crate::rescue::RescueOptions;
 use crate::options::{Http, LogOptions, ServerOptions, StopOptions, Threshold, duration, fraction};
 
 /// Put a guard in front of an unchanged Python or Node worker: no SIGTERM swallowed, no offer unanswered, no call
@@ -78,6 +79,9 @@ pub struct GuardOptions {
     /// it prints becomes log lines
     #[arg(long, env = "LAST_CALL_ON_WEDGED", value_name = "COMMAND", help_heading = "Worker")]
     pub(super) on_wedged: Option<String>,
+    /// Leave job processes guard's address: their calls of the server's API then pass through guard
+    #[arg(long, env = "LAST_CALL_NO_SHIM", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Worker")]
+    pub(super) no_shim: bool,
     /// Stay as a tiny init and run guard as its child: orphans are reaped, and whatever a killed guard leaves behind
     /// is killed (Linux). Process 1 does so unasked
     #[arg(long, env = "LAST_CALL_REAP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Worker")]
@@ -103,6 +107,9 @@ pub struct GuardOptions {
     )]
     pub(super) allow: Option<Vec<Right>>,
 
+    #[command(flatten)]
+    pub(super) rescue: RescueOptions,
+
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8082]
     #[arg(long, env = "LAST_CALL_GUARD_HTTP", value_name = "ADDRESS", help_heading = "Operations")]
     pub(super) http: Option<Http>,
@@ -114,6 +121,14 @@ pub struct GuardOptions {
     /// The worker: a program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(super) program: Vec<OsString>,
+}
+
+impl GuardOptions {
+    /// The worker: a program and its arguments.
+    #[must_use]
+    pub fn program(&self) -> &[OsString] {
+        &self.program
+    }
 }
 
 /// When the worker hears of a drain.

@@ -9,20 +9,24 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use last_call_proto::{Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
+use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::connection::{self, Arrival};
 use super::forward::Forward;
 use super::front::Front;
-use super::guarded::Call;
+use super::guarded::{Call, FromWorker};
 use super::registrations::Registrations;
 use super::secrets::Secrets;
+use super::shim::{News, Shim, ShimNews};
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
 use crate::process::{Ended, Said, Start, Supervised};
+use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::systemd::Systemd;
 
@@ -35,13 +39,16 @@ const STEADY_AFTER: Duration = Duration::from_secs(60);
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a worker's start needs: a fresh command for each.
-pub(super) type MakeCommand = Box<dyn Fn() -> Command + Send>;
+pub(super) type MakeCommand = Box<dyn Fn() -> io::Result<Command> + Send>;
 
 /// Everything that the loop is made of.
 pub(super) struct Stand {
     pub(super) ward: Ward,
     pub(super) registrations: Registrations,
     pub(super) command: MakeCommand,
+    pub(super) shim: Option<Shim>,
+    pub(super) news: Option<News>,
+    pub(super) rescues: Option<Rescues>,
     pub(super) signals: ToLink,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
     pub(super) verbs: mpsc::UnboundedReceiver<Verb>,
@@ -80,6 +87,7 @@ enum Happened {
     Arrived(Box<Arrival>),
     Connected(std::net::TcpStream),
     Call(Call),
+    News(ShimNews),
     Left(Option<Report>),
     Started(io::Result<Supervised>),
     Ended(Ended),
@@ -100,7 +108,19 @@ struct State {
     last_end: Option<Ended>,
     draining: bool,
     wedged: bool,
+    /// Processes that jobs run in, as far as they are known.
+    job_processes: BTreeMap<JobId, u32>,
     leaving: Option<Leaving>,
+}
+
+impl State {
+    /// Signals a job's process, where it is known; nothing else ends a job that does not end by itself.
+    fn signal(&self, job: &JobId, signal: Signal) {
+        if let Some(pid) = self.job_processes.get(job).and_then(|pid| i32::try_from(*pid).ok()) {
+            // Whoever has ended needs no signal.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
 }
 
 impl Stand {
@@ -116,6 +136,7 @@ impl Stand {
             last_end: None,
             draining: false,
             wedged: false,
+            job_processes: BTreeMap::new(),
             leaving: None,
         };
         let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
@@ -157,12 +178,19 @@ impl Stand {
                 Process::Runs(child) => Happened::Ended(child.ended().await),
             }
         };
+        let news = async {
+            match &mut self.news {
+                Some(news) => news.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             control = self.signals.next() => Happened::Control(control),
             Some(control) = self.control.recv() => Happened::Control(control),
             Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
             Some(call) = self.calls.recv() => Happened::Call(call),
+            news = news => Happened::News(news),
             Some(stream) = self.streams.recv() => Happened::Connected(stream),
             Some(arrival) = state.arrivals.1.recv() => Happened::Arrived(Box::new(arrival)),
             left = self.registrations.left() => Happened::Left(left),
@@ -182,7 +210,8 @@ impl Stand {
                 tokio::spawn(connection::serve(stream, self.secrets.clone(), arrivals));
             }
             Happened::Arrived(arrival) => self.arrived(*arrival, state),
-            Happened::Call(call) => self.call(call),
+            Happened::Call(call) => self.call(call, state),
+            Happened::News(news) => self.heard(news, state),
             Happened::Left(report) => self.left(report, state),
             Happened::Started(Ok(child)) => {
                 tracing::info!(pid = child.pid(), "the worker runs");
@@ -256,14 +285,48 @@ impl Stand {
         self.registrations.arrived(arrival);
     }
 
-    fn call(&mut self, call: Call) {
+    fn call(&mut self, call: Call, state: &State) {
         match call {
-            Call::Began(job, _) => {
+            Call::Began(job, identity) => {
                 let room = job.room.as_ref().map_or("", |room| room.name.as_str());
                 self.secrets.begin(job.id.as_str().into(), room);
+                if let Some(rescues) = &self.rescues {
+                    rescues.assigned(&job, &identity);
+                }
             }
-            Call::Ended(job) => self.secrets.end(&job),
-            Call::Orphaned(_) | Call::Terminate(_) | Call::Kill(_) => {}
+            Call::Ended(job) => {
+                self.secrets.end(&job);
+                if let Some(rescues) = &self.rescues {
+                    rescues.ended(&job);
+                }
+            }
+            Call::Orphaned(job) => {
+                // Where the worker lives, the job's own process died, and its next one may die of the same.
+                let suspect = matches!(state.process, Process::Runs(_));
+                if let Some(rescues) = &self.rescues {
+                    rescues.orphaned(&job, suspect);
+                }
+            }
+            Call::Terminate(job) => state.signal(&job, Signal::SIGTERM),
+            Call::Kill(job) => state.signal(&job, Signal::SIGKILL),
+        }
+    }
+
+    fn heard(&self, news: ShimNews, state: &mut State) {
+        match news {
+            ShimNews::JobProcess { pid } => tracing::debug!(pid, "a process for jobs has started"),
+            ShimNews::JobStarted { pid, job } => drop(state.job_processes.insert(job, pid)),
+            ShimNews::JobEnded { job, ended, .. } => {
+                state.job_processes.remove(&job);
+                self.registrations.tell(|| {
+                    let end = if ended.success() {
+                        End::Success
+                    } else {
+                        End::Failed(format!("its process ended: {ended}").into())
+                    };
+                    FromWorker::JobDied(job.clone(), end)
+                });
+            }
         }
     }
 
@@ -298,6 +361,7 @@ impl Stand {
         let success = ended.success();
         state.last_end = Some(ended);
         state.late_at = None;
+        state.job_processes.clear();
         self.registrations.died();
         self.ward(WardInput::Ended { success }, state);
     }
@@ -369,21 +433,30 @@ impl Stand {
     }
 
     fn start(&mut self, state: &mut State) {
-        let mut command = (self.command)();
+        state.late_at = Some(Instant::now() + self.register_within);
+        let mut command = match (self.command)() {
+            Ok(command) => command,
+            Err(error) => {
+                state.process = Process::Starting(Box::pin(async { Err(error) }));
+                return;
+            }
+        };
         command.stdin(Stdio::null()).env("LIVEKIT_URL", &self.front.url);
         self.secrets.environment(&mut command);
         if let Some(forward) = &self.forward {
             forward.environment(&mut command);
         }
+        if let Some(shim) = &self.shim {
+            shim.environment(&mut command);
+        }
         let start = Start { prints_by_itself: true, ..command.into() };
         state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
-        state.late_at = Some(Instant::now() + self.register_within);
     }
 }
 
 /// What a shell says of a command that cannot be run.
 const CANNOT_START: i32 = 126;
-const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+const SIGKILL: i32 = Signal::SIGKILL as i32;
 
 /// Several links leave as the worst of them did.
 fn worse(one: Outcome, other: Outcome) -> Outcome {
