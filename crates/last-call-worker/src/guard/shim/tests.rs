@@ -47,12 +47,7 @@ impl Scene {
 
     /// What the worker or its job's process says of itself at this event.
     fn says(&self, event: &str) -> Value {
-        let wanted = format!("\"event\": ?\"{event}\"").replace(" ?", " ");
-        let compact = wanted.replace(": ", ":");
-        let said =
-            |line: &str| line.starts_with("peer ") && (line.contains(&wanted) || line.contains(&compact));
-        let line = self.worker.wait_for_line(said, PROMPT).unwrap_or_else(|error| panic!("{error:#}"));
-        serde_json::from_str(&line.text["peer ".len()..]).expect("JSON")
+        Peer::event(&self.worker, event, None, PROMPT).unwrap_or_else(|error| panic!("{error:#}")).1
     }
 
     /// The next of the news that `seek` wants.
