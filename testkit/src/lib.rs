@@ -13,6 +13,7 @@
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | be asked whether a worker takes a job | [`Decider`] |
 //! | look at a process that is nobody's child here | [`processes`] |
+//! | fail the network under a worker in every way and in every state | [`blip`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
 //!
@@ -23,6 +24,7 @@
 
 pub use livekit_protocol as proto;
 
+pub mod blip;
 mod busy;
 mod certificate;
 mod child;

@@ -4,9 +4,7 @@
 //! `check` is for that.
 
 mod agent;
-mod api;
 mod child;
-mod exchange;
 mod lines;
 mod picture;
 mod report;
@@ -37,7 +35,6 @@ use stage::{Site, Stage};
 use story::Story;
 
 pub(crate) use agent::worker as demo_worker;
-pub(crate) use api::ApiError;
 
 /// See the idea: calls, a SIGTERM in the middle of them, and none is lost
 ///

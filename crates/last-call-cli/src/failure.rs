@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use last_call_server::BindError;
+use last_call_worker::api::ApiError;
 use last_call_worker::{Exit, StartError};
 
-use crate::demo::ApiError;
 use crate::shown;
 
 /// Why there is no outcome.

@@ -4,7 +4,6 @@
 //! the library.
 
 mod demo;
-mod exchange;
 mod exec;
 mod failure;
 mod orders;

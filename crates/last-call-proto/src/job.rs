@@ -74,6 +74,12 @@ impl JobTable {
         u32::try_from(self.0.values().filter(|state| wanted(**state)).count()).unwrap_or(u32::MAX)
     }
 
+    /// Offers that are asked about.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.count(|state| matches!(state, JobState::Offered { .. }))
+    }
+
     /// Jobs whose entrypoint runs.
     #[must_use]
     pub fn running(&self) -> u32 {

@@ -1,14 +1,26 @@
 //! The rescue: a call whose agent died gets one agent of its lineage again (CALL-1, CALL-2).
 //!
-//! Owns whether, when and how often a call is dispatched again. Refuses payloads and the API: the driver lists, dispatches
-//! and removes, and says what came of it. Refuses jobs for participants: a dispatch offers those to everybody in the room.
+//! Owns whether, when and how often a call is dispatched again. Refuses payloads and the API: the driver lists, removes
+//! and dispatches, and says what came of it. Refuses jobs for participants: a dispatch offers those to everybody in the
+//! room.
 //!
-//! One call goes through: its turn, a look at its room, the dispatch, the removal of the dead agent. A dispatch whose
+//! One call goes through: its turn, a look at its room, the removal of the dead agent with the dispatch. A dispatch whose
 //! outcome is unknown may have been made, as CreateDispatch has no idempotency: the next thing is a look again.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use core::time::Duration;
 
 use crate::message::JobId;
+use crate::policy::backoff;
+
+/// The longest first wait before a call is tried once more; each later one is twice as long.
+const AGAIN_BASE: Duration = Duration::from_millis(250);
+/// No wait of one call is longer.
+const AGAIN_CAP: Duration = Duration::from_secs(4);
+/// What a server is given to be done with a dispatch whose answer never came, before a look tells whether it was made.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// How long no call is tried after too many have failed.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// A call by the id of its first dispatch, which every later one carries in an attribute.
 pub type Lineage = JobId;
@@ -21,7 +33,8 @@ pub struct RescueLimits {
     pub attempts: u8,
     /// Calls whose rescue is under way at the same time. Default 4.
     pub at_once: usize,
-    /// Looks and dispatches of one rescue that may fail in a row. Default 3.
+    /// Looks and dispatches of one rescue that may fail in all. Default 30: with the waits between them about two minutes,
+    /// in which a caller who does not wait any more ends the rescue by having left.
     pub tries: u8,
     /// Rescues that failed in a row, of whichever calls, after which none is tried for a while. Default 5.
     pub failures: u8,
@@ -29,24 +42,25 @@ pub struct RescueLimits {
 
 impl Default for RescueLimits {
     fn default() -> Self {
-        Self { attempts: 2, at_once: 4, tries: 3, failures: 5 }
+        Self { attempts: 2, at_once: 4, tries: 30, failures: 5 }
     }
 }
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RescueInput {
-    /// The agent of this call died without an end of its own. `attempt` is 0 for a call that was never rescued.
+    /// The agent of this call died without an end of its own. Of a call whose rescue is under way it is told when that
+    /// is [over](RescueOutput::Done), if that agent was another.
     Died {
         /// Which call.
         call: Lineage,
         /// How often it was dispatched again before.
         attempt: u8,
+        /// Its job was for a participant.
+        targeted: bool,
         /// It may be what killed the agent: it goes last.
         suspect: bool,
     },
-    /// The call is over, or has another agent: nothing is to be done any more.
-    Over(Lineage),
     /// What the look at a call's room showed.
     Seen(Lineage, Room),
     /// The look failed.
@@ -77,11 +91,10 @@ pub enum Room {
 pub enum RescueOutput {
     /// Look at the room: its participants, its dispatches.
     Look(Lineage),
-    /// Dispatch the call again, as this attempt.
+    /// Remove the dead agent from the room, which the server shows as active for 20 s, and then dispatch the call again,
+    /// as this attempt. Not the other way round: the new agent may have the identity of the dead.
     Dispatch(Lineage, u8),
-    /// Remove the dead agent from the room: the server shows a killed one as active for 20 s.
-    Remove(Lineage),
-    /// Wait, and say that it is due.
+    /// Wait as long as [`Rescue::wait`] says, and say that it is due.
     Arm(RescueTimer),
     /// A call's rescue is over.
     Done(Lineage, Verdict),
@@ -96,11 +109,13 @@ pub enum Verdict {
     NotNeeded,
     /// It has lost as many agents as a call may.
     TooOften,
+    /// Its job was for a participant: a dispatch would send one more agent to every other.
+    Targeted,
     /// The server refused, or could not be asked.
     Failed,
 }
 
-/// The waits of a rescue. The driver knows how long.
+/// The waits of a rescue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RescueTimer {
     /// When to try a call once more.
@@ -157,8 +172,9 @@ impl Rescue {
     /// Takes one input.
     pub fn handle(&mut self, input: RescueInput) {
         match input {
-            RescueInput::Died { call, attempt, suspect } => self.died(call, attempt, suspect),
-            RescueInput::Over(call) => self.over(&call),
+            RescueInput::Died { call, attempt, targeted, suspect } => {
+                self.died(call, attempt, targeted, suspect);
+            }
             RescueInput::Seen(call, room) => self.seen(&call, room),
             RescueInput::NotSeen(call) => self.try_again(&call, Step::Looking),
             RescueInput::Dispatched(call) => self.dispatched(&call),
@@ -175,6 +191,21 @@ impl Rescue {
         self.outputs.pop_front()
     }
 
+    /// How long `timer`, which is armed, waits. `random` is uniform over its type.
+    #[must_use]
+    pub fn wait(&self, timer: &RescueTimer, random: u32) -> Duration {
+        match timer {
+            RescueTimer::Pause => PAUSE,
+            RescueTimer::Again(call) => {
+                let known = self.calls.get(call);
+                let doubled = known.map_or(0, |known| known.failed.saturating_sub(1)).min(16);
+                let half = AGAIN_BASE.saturating_mul(1 << doubled).min(AGAIN_CAP) / 2;
+                let wait = half + backoff(half, half, 0, random);
+                if known.is_some_and(|known| known.perhaps) { wait.max(SETTLED_AFTER) } else { wait }
+            }
+        }
+    }
+
     /// Calls that are neither rescued nor given up yet.
     #[must_use]
     pub fn pending(&self) -> usize {
@@ -187,9 +218,12 @@ impl Rescue {
         self.paused
     }
 
-    fn died(&mut self, call: Lineage, attempt: u8, suspect: bool) {
-        // One agent for each lineage: of a call under rescue no second one can have died that was not told of.
+    fn died(&mut self, call: Lineage, attempt: u8, targeted: bool, suspect: bool) {
         if self.calls.contains_key(&call) {
+            return;
+        }
+        if targeted {
+            self.outputs.push_back(RescueOutput::Done(call, Verdict::Targeted));
             return;
         }
         if attempt >= self.limits.attempts {
@@ -198,13 +232,6 @@ impl Rescue {
         }
         self.calls.insert(call.clone(), Call { attempt, step: Step::Queued, perhaps: false, failed: 0 });
         if suspect { self.suspects.push_back(call) } else { self.queue.push_back(call) }
-    }
-
-    fn over(&mut self, call: &Lineage) {
-        // An answer that is still to come must find its call: taken for another's it would be a second agent.
-        if self.at(call, Step::Queued).or_else(|| self.at(call, Step::Resting)).is_some() {
-            self.done(call, Verdict::NotNeeded);
-        }
     }
 
     fn seen(&mut self, call: &Lineage, room: Room) {
@@ -230,7 +257,6 @@ impl Rescue {
 
     fn dispatched_at(&mut self, call: &Lineage) {
         self.failures = 0;
-        self.outputs.push_back(RescueOutput::Remove(call.clone()));
         self.done(call, Verdict::Rescued);
     }
 
@@ -284,8 +310,6 @@ impl Rescue {
 
     fn done(&mut self, call: &Lineage, verdict: Verdict) {
         self.calls.remove(call);
-        self.queue.retain(|queued| queued != call);
-        self.suspects.retain(|queued| queued != call);
         self.outputs.push_back(RescueOutput::Done(call.clone(), verdict));
     }
 

@@ -93,16 +93,17 @@ impl World {
 
     fn step(&mut self, what: &Happens) {
         let input = match what {
+            Happens::HangsUp(call) => {
+                self.calls.get_mut(call).expect("a call").hung_up = true;
+                return;
+            }
             Happens::Dies(call) => {
                 let truth = self.calls.get_mut(call).expect("a call");
                 let attempt = truth.agent.take().expect("an agent");
                 truth.deaths += 1;
                 self.open.insert(call.clone());
-                RescueInput::Died { call: call.clone(), attempt, suspect: call.as_str() == "one" }
-            }
-            Happens::HangsUp(call) => {
-                self.calls.get_mut(call).expect("a call").hung_up = true;
-                RescueInput::Over(call.clone())
+                let suspect = call.as_str() == "one";
+                RescueInput::Died { call: call.clone(), attempt, targeted: false, suspect }
             }
             Happens::Looks(call, seen) => {
                 self.looking.remove(call);
@@ -149,7 +150,6 @@ impl World {
                     assert!(attempt <= LIMITS.attempts, "{call} is dispatched too often");
                     self.dispatching.insert(call, attempt);
                 }
-                RescueOutput::Remove(call) => assert!(self.open.contains(&call), "{call} is not rescued"),
                 RescueOutput::Arm(timer) => drop(self.timers.insert(timer)),
                 RescueOutput::Done(call, verdict) => {
                     assert!(self.open.remove(&call), "{call} is done twice");
@@ -217,14 +217,14 @@ fn call_1_every_state_of_the_rescue() {
             }
         }
     }
-    assert!(seen.len() > 5_000, "only {} states", seen.len());
+    assert!(seen.len() > 4_000, "only {} states", seen.len());
 }
 
 #[test]
 fn call_1_a_suspect_goes_last() {
     let mut rescue = Rescue::new(LIMITS);
     for (call, suspect) in [("first", false), ("poison", true), ("second", false)] {
-        rescue.handle(RescueInput::Died { call: JobId::from(call), attempt: 0, suspect });
+        rescue.handle(RescueInput::Died { call: JobId::from(call), attempt: 0, targeted: false, suspect });
     }
     let mut order = Vec::new();
     while let Some(output) = rescue.poll_output() {
@@ -234,4 +234,32 @@ fn call_1_a_suspect_goes_last() {
         }
     }
     assert_eq!(order, ["first", "second", "poison"]);
+}
+
+#[test]
+fn call_1_a_job_for_a_participant_is_not_dispatched_again() {
+    let mut rescue = Rescue::new(LIMITS);
+    let call = JobId::from("one");
+    rescue.handle(RescueInput::Died { call: call.clone(), attempt: 0, targeted: true, suspect: false });
+    assert_eq!(rescue.poll_output(), Some(RescueOutput::Done(call, Verdict::Targeted)));
+    assert_eq!((rescue.poll_output(), rescue.pending()), (None, 0));
+}
+
+#[test]
+fn call_1_waits_double_to_their_cap_and_a_dispatch_that_may_be_made_has_a_second() {
+    let mut rescue = Rescue::new(RescueLimits { tries: 20, ..LIMITS });
+    let call = JobId::from("one");
+    let timer = RescueTimer::Again(call.clone());
+    rescue.handle(RescueInput::Died { call: call.clone(), attempt: 0, targeted: false, suspect: false });
+    let bounds = |rescue: &Rescue| [0, u32::MAX].map(|random| rescue.wait(&timer, random).as_millis());
+    for longest in [250, 500, 1_000, 2_000, 4_000, 4_000] {
+        rescue.handle(RescueInput::NotSeen(call.clone()));
+        assert_eq!(bounds(&rescue), [longest / 2, longest]);
+        rescue.handle(RescueInput::Fired(timer.clone()));
+    }
+    let mut rescue = Rescue::new(LIMITS);
+    rescue.handle(RescueInput::Died { call: call.clone(), attempt: 0, targeted: false, suspect: false });
+    rescue.handle(RescueInput::Seen(call.clone(), Room::Waiting));
+    rescue.handle(RescueInput::Unknown(call));
+    assert_eq!(bounds(&rescue), [1_000, 1_000]);
 }

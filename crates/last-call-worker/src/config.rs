@@ -70,6 +70,7 @@ impl Config {
                 max_jobs: options.max_jobs,
                 threshold: threshold.unwrap_or((!development).then_some(usual)),
                 server_target: Load::from_fraction(options.server_target_load),
+                counts_itself: false,
             },
             policy: Policy { answer_within: options.answer_within, ..policy(&options.stop) },
             user_threads: options.user_threads,

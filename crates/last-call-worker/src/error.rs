@@ -48,6 +48,9 @@ pub enum StartError {
     /// The admin socket cannot be had.
     #[error("{0}")]
     Admin(String),
+    /// The state directory cannot be had.
+    #[error("{0}")]
+    State(String),
     /// A thread, a runtime or a signal handler cannot be had.
     #[error("the system gives no {what}: {error}")]
     System {

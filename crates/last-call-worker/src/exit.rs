@@ -59,6 +59,7 @@ impl From<&StartError> for Exit {
             | StartError::ConfigFile { .. }
             | StartError::Http { .. }
             | StartError::Admin(_)
+            | StartError::State(_)
             | StartError::System { .. }
             | StartError::Prewarm(_) => Self::Failed,
             StartError::LinkDied => Self::Internal,

@@ -8,6 +8,7 @@
 //! | main, or `last-call-link` in [`Worker::serve`] | signals, the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
 //! | `last-call-log` | writes log lines | never |
+//! | `last-call-proxy` | what a guarded worker asks of the server beside its jobs | never |
 //! | `last-call-processes`, `last-call-supervisor`, `last-call-errands` | watch and start jobs' processes, read `/proc`; only where jobs are processes | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 //!
@@ -16,9 +17,11 @@
 //! [`run`] exports; under [`Worker::serve`] a job's span goes to the program's global tracer provider.
 
 mod admin;
+pub mod api;
 mod command_line;
 mod config;
 mod error;
+pub mod exchange;
 pub mod exit;
 mod guard;
 mod http;
@@ -40,6 +43,8 @@ mod otel;
 mod otel;
 pub mod process;
 mod program;
+#[cfg_attr(not(test), expect(dead_code, reason = "guard and the process runner are to use it"))]
+mod rescue;
 mod run;
 mod runner;
 mod secret;
@@ -68,3 +73,4 @@ pub use options::{Cli, LogOptions, Options, duration};
 pub use program::{Permissions, Worker};
 pub use run::{run, run_start, run_with};
 pub use socket::{Dialler, Endpoint, Transport};
+pub use token::Keys;

@@ -23,7 +23,7 @@ use crate::observe::Snapshot;
 
 mod label;
 
-pub(crate) use label::{By, DeclineReason, Outcome, Rejected, Stage};
+pub(crate) use label::{By, DeclineReason, Outcome, Rejected, Rescued, Stage};
 
 /// The media type of [`Metrics::encode`]'s text.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,6 +65,10 @@ pub(crate) struct Metrics {
     pub(crate) running: Jobs,
     /// Jobs ended, by outcome.
     pub(crate) jobs: By<Outcome, Counter>,
+    /// Calls whose agent died, by what became of them.
+    pub(crate) rescues: By<Rescued, Counter>,
+    /// Rescues under way.
+    pub(crate) rescues_pending: Gauge,
     /// Frames from the server that were not used, by reason.
     pub(crate) frames_rejected: By<Rejected, Counter>,
     /// Connections opened after the first.
@@ -125,6 +129,8 @@ impl Metrics {
             registrations: counter("registrations", "Registrations that the server confirmed"),
             declined: By::register(own, "offers_declined", "Offers declined", "reason", NEW_COUNTER),
             jobs: By::register(own, "jobs", "Jobs ended", "outcome", NEW_COUNTER),
+            rescues: By::register(own, "rescues", "Calls whose agent died", "verdict", NEW_COUNTER),
+            rescues_pending: add(own, "rescues_pending", "Rescues under way", Gauge::default()),
             frames_rejected: By::register(
                 own,
                 "frames_rejected",

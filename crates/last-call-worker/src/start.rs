@@ -358,11 +358,11 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-fn current_thread(what: &'static str) -> Result<Runtime, StartError> {
+pub(crate) fn current_thread(what: &'static str) -> Result<Runtime, StartError> {
     Builder::new_current_thread().enable_all().build().map_err(|error| StartError::System { what, error })
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
     spawned.map(drop).map_err(|error| StartError::System { what: "thread", error })
 }

@@ -1,4 +1,4 @@
-//! The tokens that the worker mints: one for each connection, one for `connect`.
+//! The tokens that the worker mints: one for each connection, one for each call of the API, one for `connect`.
 //!
 //! Owns grants and lifetimes. Refuses to keep a token.
 
@@ -14,14 +14,19 @@ const WORKER_TOKEN_FOR: Duration = Duration::from_secs(10 * 60);
 /// A join token as the server's own: an hour.
 const JOIN_TOKEN_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// An API key and its secret.
+/// An API key and its secret, which is never shown.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys {
+pub struct Keys {
     pub(crate) key: String,
     pub(crate) secret: Secret,
 }
 
 impl Keys {
+    /// These two.
+    pub fn new(key: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self { key: key.into(), secret: Secret::from(secret.into()) }
+    }
+
     /// A token to register with.
     pub(crate) fn worker_token(&self) -> Result<String, DialError> {
         let grants = VideoGrants { agent: true, ..VideoGrants::default() };
@@ -34,6 +39,11 @@ impl Keys {
         let grants =
             VideoGrants { room_join: true, agent: true, room: room.to_owned(), ..VideoGrants::default() };
         self.token(JOIN_TOKEN_FOR, grants, |token| token.with_identity(identity).with_kind("agent"))
+    }
+
+    /// A token for one call of the server's API.
+    pub(crate) fn api_token(&self, ttl: Duration, grants: VideoGrants) -> Result<String, AccessTokenError> {
+        self.token(ttl, grants, |token| token)
     }
 
     fn token(

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use last_call_server::{Config, Keys, Notes, Server};
+use last_call_worker::api::{Api, ApiError};
 use last_call_worker::{Dialler, Endpoint, StartError, api_secret};
+use livekit_protocol as livekit;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -18,7 +20,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::agent::{PARENT, USER_THREADS};
-use super::api::{Api, ApiError};
 use super::child::Child;
 use super::lines::Lines;
 use super::picture::time;
@@ -66,6 +67,11 @@ impl Site {
         let key = options.api_key.clone().ok_or_else(|| missing("LIVEKIT_API_KEY, or --api-key"))?;
         let endpoint = Endpoint::parse(url, options.insecure_ws).map_err(StartError::from)?;
         Ok(Self { endpoint, keys: Keys { key, secret }, server: None, rooms: true })
+    }
+
+    fn api(&self) -> Api {
+        let keys = last_call_worker::Keys::new(&self.keys.key, &self.keys.secret);
+        Api::new(Dialler::new(self.endpoint.clone()), keys)
     }
 
     fn upstream(&self) -> Upstream {
@@ -122,7 +128,7 @@ impl Stage {
         }
         let nonce: String = std::iter::repeat_with(fastrand::alphanumeric).take(6).collect();
         Self {
-            api: Api::new(Dialler::new(site.endpoint.clone()), site.keys.clone()),
+            api: site.api(),
             site,
             page,
             actors: BTreeMap::new(),
@@ -397,7 +403,9 @@ async fn dispatch(api: &Api, room: &str, agent_name: &str) -> Result<Option<Stri
     if agent_name.is_empty() {
         api.create_room(room).await.map(|()| None)
     } else {
-        api.create_dispatch(room, agent_name, "").await.map(Some)
+        let (room, agent_name) = (room.to_owned(), agent_name.to_owned());
+        let wish = livekit::CreateAgentDispatchRequest { room, agent_name, ..Default::default() };
+        api.create_dispatch(&wish).await.map(|dispatch| Some(dispatch.id))
     }
 }
 

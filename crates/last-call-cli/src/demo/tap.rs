@@ -31,6 +31,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, on};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use last_call_worker::exchange::{BODY_LIMIT, ExchangeError, WITHIN, exchange_with};
 use last_call_worker::{DialError, Dialler};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -39,8 +40,6 @@ use tokio::time::timeout;
 
 use self::carry::{Witness, carry};
 pub(crate) use self::seen::{Seen, SeenWhat};
-use super::exchange::{ExchangeError, WITHIN, exchange};
-use crate::exchange::BODY_LIMIT;
 
 /// Connections at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -222,7 +221,8 @@ impl Passage {
         } else {
             end(&mut head.headers);
         }
-        exchange(&self.upstream.dialler, &uri, Request::from_parts(head, Full::new(body))).await
+        let request = Request::from_parts(head, Full::new(body));
+        exchange_with(&self.upstream.dialler, &uri, request, BODY_LIMIT).await
     }
 
     fn trouble(&self, text: String) {

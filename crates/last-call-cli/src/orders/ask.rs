@@ -12,12 +12,12 @@ use http_body_util::{Full, LengthLimitError};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST};
 use hyper::{Method, Request, StatusCode};
+use last_call_worker::exchange::{self, BODY_LIMIT, Broken};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use crate::exchange::{BODY_LIMIT, Broken};
 use crate::shown;
 
 /// A worker waits 2 s for its link thread before it answers.
@@ -199,7 +199,7 @@ async fn exchange(
     let request =
         Request::builder().method(method).uri(target).header(HOST, "worker").header(CONNECTION, "close");
     let request = request.body(Full::default()).map_err(|error| Unreached::Io(error.to_string()))?;
-    let response = crate::exchange::exchange(stream, request).await.map_err(|broken| match broken {
+    let response = exchange::exchange(stream, request, BODY_LIMIT).await.map_err(|broken| match broken {
         Broken::Http(error) => told(&error),
         Broken::Body(error) if error.is::<LengthLimitError>() => {
             Unreached::Strange(format!("its answer is larger than {} KiB", BODY_LIMIT / 1024))

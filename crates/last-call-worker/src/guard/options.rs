@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::secrets::Right;
 use crate::options::{Http, LogOptions, ServerOptions, StopOptions, Threshold, duration, fraction};
 
 /// Put a guard in front of an unchanged Python or Node worker: no SIGTERM swallowed, no offer unanswered, no call
@@ -82,6 +83,26 @@ pub struct GuardOptions {
     #[arg(long, env = "LAST_CALL_REAP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Worker")]
     pub(super) reap: bool,
 
+    /// Whether the worker has the real API key and secret, or a pair that counts with guard alone. Under hold guard
+    /// signs for it what --allow lists; what calls other services with the secret stops working: docs/guard.md
+    #[arg(
+        long,
+        env = "LAST_CALL_SECRETS",
+        value_name = "MODE",
+        default_value = "pass",
+        help_heading = "Secrets"
+    )]
+    pub(super) secrets: SecretsMode,
+    /// What guard signs for the worker under --secrets hold, of the server's API [default: room:own,dispatch:own]
+    #[arg(
+        long,
+        env = "LAST_CALL_ALLOW",
+        value_name = "RIGHTS",
+        value_delimiter = ',',
+        help_heading = "Secrets"
+    )]
+    pub(super) allow: Option<Vec<Right>>,
+
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8082]
     #[arg(long, env = "LAST_CALL_GUARD_HTTP", value_name = "ADDRESS", help_heading = "Operations")]
     pub(super) http: Option<Http>,
@@ -102,6 +123,15 @@ pub(super) enum ForwardWhen {
     Now,
     /// When its last call is over
     WhenIdle,
+}
+
+/// Who knows the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SecretsMode {
+    /// The worker has the real pair
+    Pass,
+    /// The worker has a pair of its own, of which guard makes what the server takes
+    Hold,
 }
 
 /// When the worker is started again.

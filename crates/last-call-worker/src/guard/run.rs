@@ -7,17 +7,18 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use last_call_proto::{Forward, Limits, Load, Policy, Restart, Ward, WardLimits};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use super::guarded::Surroundings;
-use super::options::{ForwardWhen, GuardOptions, RestartWhen};
+use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
 use super::registrations::{Parts, Registrations};
-use super::secrets::Secrets;
+use super::secrets::{Right, Secrets};
 use super::stand::{Left, MakeCommand, Stand};
+use super::{forward, front};
 use crate::admin::AdminSocket;
 use crate::config::{self, Mode};
 use crate::error::StartError;
@@ -33,6 +34,7 @@ use crate::secret::Secret;
 use crate::socket::Dialler;
 use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
+use crate::token::Keys;
 
 /// guard's own port: the worker behind it has one too.
 const PORT: u16 = 8082;
@@ -72,11 +74,12 @@ fn guard(options: GuardOptions, controls: Controls) -> Result<ExitCode, StartErr
 
 fn leave(left: &Left) -> ExitCode {
     let exit = Exit::from(&left.report.outcome);
-    log_outcome(&left.report, exit);
-    match &left.with {
-        Some(ended) if exit == Exit::Finished => ExitCode::from(code(ended)),
-        _ => exit.into(),
-    }
+    let code = match &left.with {
+        Some(ended) if exit == Exit::Finished => code(ended),
+        _ => exit as u8,
+    };
+    log_outcome(&left.report, code);
+    code.into()
 }
 
 /// As a shell says it.
@@ -123,9 +126,10 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let secrets = Arc::new(Secrets);
+    let secrets = Arc::new(secrets(&options, keys.clone())?);
     let dialler = Dialler::new(endpoint.clone());
-    let (front, streams) = listen_for_worker(&runtime)?;
+    let (front, streams) = front::start(dialler.clone(), secrets.clone())?;
+    let forward = forward::start(&front, config::non_empty)?;
     let (calls, calls_taken) = mpsc::unbounded_channel();
     let systemd = Systemd::from_env(endpoint.authority());
     let parts = Parts {
@@ -145,7 +149,9 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     let stand = Stand {
         ward: Ward::new(ward(&options)),
         registrations: Registrations::new(parts, snapshot),
-        command: command(&options, front),
+        command: command(&options),
+        front,
+        forward,
         signals,
         control: orders,
         verbs: verbs_taken,
@@ -156,39 +162,30 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
         info,
         systemd,
         beat,
+        on_wedged: options.on_wedged.clone(),
         exit_within: options.exit_within,
         register_within: options.register_within,
     };
     Ok(Started { runtime, stand, operations })
 }
 
-fn listen_for_worker(
-    runtime: &Runtime,
-) -> Result<(SocketAddr, mpsc::UnboundedReceiver<std::net::TcpStream>), StartError> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-    let listener = listener.map_err(|error| StartError::System { what: "port of loopback", error })?;
-    let address = listener.local_addr().map_err(|error| StartError::System { what: "port", error })?;
-    listener.set_nonblocking(true).map_err(|error| StartError::System { what: "port", error })?;
-    let (to, streams) = mpsc::unbounded_channel();
-    runtime.spawn(async move {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(stream.into_std().map(|stream| to.send(stream))),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    Ok((address, streams))
+fn secrets(options: &GuardOptions, keys: Keys) -> Result<Secrets, StartError> {
+    match (options.secrets, &options.allow) {
+        (SecretsMode::Hold, Some(allowed)) => Secrets::hold(keys, allowed.clone()),
+        (SecretsMode::Hold, None) => Secrets::hold(keys, Right::USUAL.to_vec()),
+        (SecretsMode::Pass, None) => Ok(Secrets::pass(keys)),
+        (SecretsMode::Pass, Some(_)) => Err(StartError::Usage(
+            "--allow is for a worker without the secret: say --secrets hold as well".to_owned(),
+        )),
+    }
 }
 
-fn command(options: &GuardOptions, front: SocketAddr) -> MakeCommand {
+fn command(options: &GuardOptions) -> MakeCommand {
     let program = options.program.clone();
     Box::new(move || {
         let mut words = program.iter();
         let mut command = Command::new(words.next().map(std::ffi::OsString::as_os_str).unwrap_or_default());
         command.args(words);
-        command.env("LIVEKIT_URL", format!("ws://{front}"));
         command
     })
 }
@@ -200,6 +197,7 @@ fn limits(options: &GuardOptions) -> Limits {
         max_jobs: options.max_jobs,
         threshold: own.or(Some(Load::WHOLE)),
         server_target: Load::from_fraction(options.server_target_load),
+        counts_itself: true,
     }
 }
 

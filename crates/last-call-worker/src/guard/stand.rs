@@ -14,13 +14,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::connection::{self, Arrival};
+use super::forward::Forward;
+use super::front::Front;
 use super::guarded::Call;
 use super::registrations::Registrations;
 use super::secrets::Secrets;
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Ended, Start, Supervised};
+use crate::process::{Ended, Said, Start, Supervised};
 use crate::signal::ToLink;
 use crate::systemd::Systemd;
 
@@ -28,6 +30,9 @@ use crate::systemd::Systemd;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A worker that ran so long did not fail at its start.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// A look at a wedged worker that takes longer is given up.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a worker's start needs: a fresh command for each.
 pub(super) type MakeCommand = Box<dyn Fn() -> Command + Send>;
@@ -43,10 +48,15 @@ pub(super) struct Stand {
     pub(super) streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     pub(super) secrets: Arc<Secrets>,
+    /// What the worker dials.
+    pub(super) front: Front,
+    /// What it dials for its proxies, if it has some.
+    pub(super) forward: Option<Forward>,
     pub(super) shown: watch::Receiver<Snapshot>,
     pub(super) info: Arc<std::sync::OnceLock<WorkerInfo>>,
     pub(super) systemd: Option<Systemd>,
     pub(super) beat: Arc<Beat>,
+    pub(super) on_wedged: Option<String>,
     pub(super) exit_within: Duration,
     pub(super) register_within: Duration,
 }
@@ -89,6 +99,7 @@ struct State {
     report: Report,
     last_end: Option<Ended>,
     draining: bool,
+    wedged: bool,
     leaving: Option<Leaving>,
 }
 
@@ -104,6 +115,7 @@ impl Stand {
             report,
             last_end: None,
             draining: false,
+            wedged: false,
             leaving: None,
         };
         let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
@@ -194,7 +206,13 @@ impl Stand {
                      load_dotenv(override=True) with a LIVEKIT_URL, for a --url flag"
                 );
             }
-            Happened::Shown => {}
+            Happened::Shown => {
+                let wedged = self.shown.borrow_and_update().wedged;
+                if wedged && !std::mem::replace(&mut state.wedged, wedged) {
+                    self.look_at_wedged(state);
+                }
+                state.wedged = wedged;
+            }
             Happened::Beat => {
                 self.registrations.let_go(std::time::Instant::now());
             }
@@ -238,7 +256,16 @@ impl Stand {
         self.registrations.arrived(arrival);
     }
 
-    fn call(&mut self, _call: Call) {}
+    fn call(&mut self, call: Call) {
+        match call {
+            Call::Began(job, _) => {
+                let room = job.room.as_ref().map_or("", |room| room.name.as_str());
+                self.secrets.begin(job.id.as_str().into(), room);
+            }
+            Call::Ended(job) => self.secrets.end(&job),
+            Call::Orphaned(_) | Call::Terminate(_) | Call::Kill(_) => {}
+        }
+    }
 
     fn left(&mut self, report: Option<Report>, state: &mut State) {
         if let Some(report) = report {
@@ -253,10 +280,11 @@ impl Stand {
         self.idle_if_alone(state);
     }
 
-    /// Without a link nothing is owed to anybody.
+    /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
         if state.draining && self.registrations.is_empty() {
-            self.ward(WardInput::Idle, state);
+            let in_time = state.report.outcome == Outcome::Finished;
+            self.ward(if in_time { WardInput::Idle } else { WardInput::Force }, state);
         }
     }
 
@@ -319,9 +347,34 @@ impl Stand {
         }
     }
 
+    /// Runs the command that looks at a worker which does not listen.
+    fn look_at_wedged(&self, state: &State) {
+        let (Some(look), Process::Runs(child)) = (&self.on_wedged, &state.process) else { return };
+        let mut command = Command::new("sh");
+        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", child.pid().to_string()).stdin(Stdio::null());
+        tokio::spawn(async move {
+            let hear = |said: Said<'_>| {
+                if let Said::Line { text, .. } = said {
+                    tracing::warn!(on_wedged = true, "{text}");
+                }
+            };
+            match Supervised::spawn(command, hear).await {
+                Ok(looking) => {
+                    let ended = tokio::time::timeout(LOOK_WITHIN, looking.ended()).await;
+                    tracing::info!(ended = ?ended.ok().map(|ended| ended.to_string()), "--on-wedged has run");
+                }
+                Err(error) => tracing::warn!(%error, "--on-wedged cannot be run"),
+            }
+        });
+    }
+
     fn start(&mut self, state: &mut State) {
         let mut command = (self.command)();
-        command.stdin(Stdio::null());
+        command.stdin(Stdio::null()).env("LIVEKIT_URL", &self.front.url);
+        self.secrets.environment(&mut command);
+        if let Some(forward) = &self.forward {
+            forward.environment(&mut command);
+        }
         let start = Start { prints_by_itself: true, ..command.into() };
         state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
         state.late_at = Some(Instant::now() + self.register_within);

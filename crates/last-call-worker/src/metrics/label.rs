@@ -77,6 +77,22 @@ label_values! {
 }
 
 label_values! {
+    /// What became of a call whose agent died.
+    Rescued {
+        /// It was dispatched again.
+        Rescued = "rescued",
+        /// Nobody waits, or it was dispatched again by somebody else.
+        NotNeeded = "not_needed",
+        /// It has lost as many agents as a call may.
+        TooOften = "too_often",
+        /// Its job was for a participant.
+        Targeted = "targeted",
+        /// The server refused, or could not be asked.
+        Failed = "failed",
+    }
+}
+
+label_values! {
     /// Why a frame from the server was not used.
     Rejected {
         /// It is no message of the protocol.

@@ -8,6 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use last_call_server::{Config, Keys, Reply, Server};
 use last_call_testkit::{Certificate, Launch, LiveKit, Options, Stub, proto};
 use last_call_worker::Endpoint;
+use last_call_worker::api::Api;
 use livekit_token::{AccessToken, VideoGrants};
 use prost::Message as _;
 use proto::server_message::Message as Down;
@@ -18,7 +19,6 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::*;
-use crate::demo::api::Api;
 
 /// More than anything here takes on the busiest machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,21 @@ type Seeing = mpsc::UnboundedReceiver<Seen>;
 
 fn keys() -> Keys {
     Keys { key: "key".into(), secret: "secret-secret-secret-secret-secret".into() }
+}
+
+fn api(url: &str, keys: &Keys) -> Api {
+    Api::new(dialler(url), last_call_worker::Keys::new(&keys.key, &keys.secret))
+}
+
+/// The id of a new dispatch.
+async fn dispatch(api: &Api, metadata: &str) -> String {
+    let wish = proto::CreateAgentDispatchRequest {
+        room: "lobby".into(),
+        agent_name: AGENT_NAME.into(),
+        metadata: metadata.into(),
+        ..Default::default()
+    };
+    api.create_dispatch(&wish).await.expect("dispatched").id
 }
 
 fn dialler(url: &str) -> Dialler {
@@ -130,8 +145,8 @@ async fn a_workers_life_is_seen_in_order() {
     let (tap, mut seeing) = tap(&url, false);
     let mut worker = Worker::connect(&tap, &keys()).await.expect("connected");
     worker.register().await;
-    let api = Api::new(dialler(&url), keys());
-    let dispatch = api.create_dispatch("lobby", AGENT_NAME, "hunter2").await.expect("dispatched");
+    let api = api(&url, &keys());
+    let dispatch = dispatch(&api, "hunter2").await;
     let (job, assignment) = worker.take().await;
     assert_eq!(assignment.url, None, "the embedded server has no rooms");
     let report = |status: proto::JobStatus, error: &str| {
@@ -205,8 +220,8 @@ async fn a_socket_that_is_not_for_a_tap_is_told_where_the_server_is() {
 async fn an_agents_calls_of_the_api_pass() {
     let (url, _server) = embedded();
     let (tap, mut seeing) = tap(&url, false);
-    let (through, past) = (Api::new(dialler(&tap.url()), keys()), Api::new(dialler(&url), keys()));
-    through.create_dispatch("lobby", AGENT_NAME, "about it").await.expect("dispatched");
+    let (through, past) = (api(&tap.url(), &keys()), api(&url, &keys()));
+    dispatch(&through, "about it").await;
     past.delete_room("lobby").await.expect("it is there");
     let error = through.delete_room("lobby").await.expect_err("it is gone").to_string();
     assert!(error.contains("HTTP 404") && !error.contains("the tap"), "{error}");
@@ -461,8 +476,8 @@ async fn rooms_of_a_real_server_are_joined_there() {
     let (tap, mut seeing) = tap(&livekit.url(), true);
     let mut worker = Worker::connect(&tap, &keys).await.expect("connected");
     worker.register().await;
-    let api = Api::new(dialler(&livekit.url()), keys);
-    let dispatch = api.create_dispatch("lobby", AGENT_NAME, "").await.expect("dispatched");
+    let api = api(&livekit.url(), &keys);
+    let dispatch = dispatch(&api, "").await;
     let (job, assignment) = worker.take().await;
     assert_eq!(assignment.url, Some(livekit.url()));
     assert_eq!(assignment.job.expect("the job").id, job);

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
+use last_call_worker::exchange::{BODY_LIMIT, Broken, exchange};
 use last_call_worker::{Dialler, Endpoint, JobRequest};
 
-use crate::exchange::{BODY_LIMIT, Broken, exchange};
 use crate::exec::document::{self, Job};
 
 /// Where to ask.
@@ -49,7 +49,7 @@ impl Hook {
         question.headers_mut().insert(HOST, self.host.clone());
         question.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let stream = self.dialler.stream().await.map_err(|error| error.to_string())?;
-        let answer = exchange(stream, question).await.map_err(|broken| match broken {
+        let answer = exchange(stream, question, BODY_LIMIT).await.map_err(|broken| match broken {
             Broken::Http(error) => format!("the connection broke: {error}"),
             Broken::Body(error) => {
                 format!("the answer's body broke off, or is over {BODY_LIMIT} bytes: {error}")

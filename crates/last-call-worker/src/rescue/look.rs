@@ -1,0 +1,96 @@
+//! What the lists of a room mean for a call whose agent died.
+//!
+//! Owns that reading, and the request for the call's next dispatch. Refuses a job's status in the list: livekit-server
+//! shows it as running for ever.
+
+use std::collections::BTreeSet;
+
+use last_call_proto::Room;
+use livekit::participant_info::{Kind, State};
+use livekit_protocol as livekit;
+
+use super::call::{ATTRIBUTE, Call, Made, Mark};
+use crate::api::{Api, ApiError};
+
+/// A room's participants and dispatches.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) participants: Vec<livekit::ParticipantInfo>,
+    pub(super) dispatches: Vec<livekit::AgentDispatch>,
+}
+
+/// What was seen in them.
+#[derive(Debug, PartialEq)]
+pub(super) struct Seen {
+    pub(super) room: Room,
+    /// What there is to say of a room that needs no rescue.
+    pub(super) why: &'static str,
+    /// The dispatch that serves the call.
+    pub(super) server: Option<String>,
+    /// The dead agent's dispatch.
+    pub(super) dead: Option<livekit::AgentDispatch>,
+    /// Dispatches that are there.
+    pub(super) dispatches: BTreeSet<String>,
+}
+
+/// Lists a room; its dispatches only if somebody waits in it.
+pub(super) async fn look(api: &Api, room: &str) -> Result<Listed, ApiError> {
+    let participants = match api.list_participants(room).await {
+        // No room, nobody in it.
+        Err(ApiError::Refused { status: 404, .. }) => Vec::new(),
+        listed => listed?,
+    };
+    if !participants.iter().any(waits) {
+        return Ok(Listed { participants, dispatches: Vec::new() });
+    }
+    Ok(Listed { participants, dispatches: api.list_dispatches(room).await? })
+}
+
+/// Whether this is somebody for whom an agent is there.
+fn waits(participant: &livekit::ParticipantInfo) -> bool {
+    !matches!(participant.kind(), Kind::Agent | Kind::Egress) && participant.state() != State::Disconnected
+}
+
+/// Reads the lists. `made` are dispatches of ours; `before` is what was there before a dispatch was tried whose outcome
+/// is unknown.
+pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BTreeSet<String>>) -> Seen {
+    let there = |one: &livekit::AgentDispatch| one.state.as_ref().is_none_or(|state| state.deleted_at == 0);
+    let all: Vec<_> = listed.dispatches.into_iter().filter(there).collect();
+    let dead = all.iter().find(|one| one.id == call.dispatch);
+    let server = all.iter().find(|one| match (Mark::read(&one.attributes).as_ref(), made.mark(&one.id)) {
+        (Some(mark), _) | (None, Some(mark)) => {
+            mark.first == call.mark.first && mark.attempt > call.mark.attempt
+        }
+        // The server may have dropped the attribute of ours.
+        (None, None) => {
+            before.is_some_and(|before| !before.contains(&one.id)) && dead.is_some_and(|dead| alike(one, dead))
+        }
+    });
+    let (room, why) = match (listed.participants.iter().any(waits), server, dead) {
+        (false, _, _) => (Room::Empty, "nobody waits in the room"),
+        (true, Some(_), _) => (Room::Served, "it has been dispatched again already"),
+        (true, None, None) => (Room::Empty, "its dispatch is gone: deleted, or the server began anew"),
+        (true, None, Some(_)) => (Room::Waiting, ""),
+    };
+    let (server, dead) = (server.map(|one| one.id.clone()), dead.cloned());
+    Seen { room, why, server, dead, dispatches: all.into_iter().map(|one| one.id).collect() }
+}
+
+fn alike(one: &livekit::AgentDispatch, other: &livekit::AgentDispatch) -> bool {
+    (&one.agent_name, &one.metadata, &one.deployment)
+        == (&other.agent_name, &other.metadata, &other.deployment)
+}
+
+/// The request for an agent in place of the dead one of `dispatch`: the same but for the mark.
+pub(super) fn request(dispatch: livekit::AgentDispatch, mark: &Mark) -> livekit::CreateAgentDispatchRequest {
+    let mut attributes = dispatch.attributes;
+    attributes.insert(ATTRIBUTE.to_owned(), mark.text());
+    livekit::CreateAgentDispatchRequest {
+        agent_name: dispatch.agent_name,
+        room: dispatch.room,
+        metadata: dispatch.metadata,
+        restart_policy: dispatch.restart_policy,
+        deployment: dispatch.deployment,
+        attributes,
+    }
+}
