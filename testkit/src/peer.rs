@@ -2,9 +2,12 @@
 //! versions than `cargo xtask setup` fetches: xtask/src/setup/peers.rs names the same.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
+use crate::child::{Child, Line};
 use crate::launch::Launch;
 use crate::livekit::cache;
 
@@ -49,6 +52,18 @@ impl Peer {
             None => Launch::new("node").env("NODE_PATH", self.place()?).arg(peers.join("agent.mjs")),
         };
         Ok(launch.arg("start"))
+    }
+
+    /// Waits until one of these workers, or what runs one, says this `event`, of the job where one is named; when, and what else it says.
+    ///
+    /// # Errors
+    /// When it did not in `timeout`: with what it printed.
+    pub fn event(worker: &Child, event: &str, job: Option<&str>, timeout: Duration) -> Result<(Line, Value)> {
+        let read = |line: &str| serde_json::from_str::<Value>(line.strip_prefix("peer ")?).ok();
+        let wanted = |said: &Value| said["event"] == event && job.is_none_or(|job| said["job"] == job);
+        let line = worker.wait_for_line(|line| read(line).as_ref().is_some_and(wanted), timeout)?;
+        let said = read(&line.text).context("it was JSON")?;
+        Ok((line, said))
     }
 
     /// The interpreter, or the `node_modules`.

@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -47,9 +47,9 @@ impl Shim {
     /// # Errors
     /// If nothing can be written there, or its path cannot stand in the variables that name the scripts.
     pub(crate) fn new(server: &str, guard: &str) -> io::Result<Self> {
-        let builder = tempfile::Builder::new();
-        let directory =
-            { builder }.prefix("last-call-guard-").permissions(Permissions::from_mode(0o700)).tempdir()?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("last-call-guard-").permissions(Permissions::from_mode(0o700));
+        let directory = builder.tempdir()?;
         let place = directory.path();
         for (name, text) in [PYTHON, NODE, (URLS, &format!("{guard}\n{server}\n"))] {
             fs::write(place.join(name), text)?;
@@ -118,7 +118,6 @@ fn node_options(preload: &str, before: Option<OsString>) -> OsString {
 }
 
 fn odd(place: &Path) -> io::Error {
-    let place: PathBuf = place.to_owned();
     let text = format!(
         "{place:?}: PYTHONPATH cannot name a directory with ':', or one that is not UTF-8, in its path"
     );

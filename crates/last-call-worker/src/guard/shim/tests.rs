@@ -47,12 +47,7 @@ impl Scene {
 
     /// What the worker or its job's process says of itself at this event.
     fn says(&self, event: &str) -> Value {
-        let wanted = format!("\"event\": ?\"{event}\"").replace(" ?", " ");
-        let compact = wanted.replace(": ", ":");
-        let said =
-            |line: &str| line.starts_with("peer ") && (line.contains(&wanted) || line.contains(&compact));
-        let line = self.worker.wait_for_line(said, PROMPT).unwrap_or_else(|error| panic!("{error:#}"));
-        serde_json::from_str(&line.text["peer ".len()..]).expect("JSON")
+        Peer::event(&self.worker, event, None, PROMPT).unwrap_or_else(|error| panic!("{error:#}")).1
     }
 
     /// The next of the news that `seek` wants.
@@ -163,7 +158,7 @@ fn node_tells_how_the_process_of_a_job_ended() {
 /// What the interpreter prints for this source behind a shim.
 fn python(shim: &Shim, variables: &[(&str, &str)], source: &str) -> Option<(String, i32)> {
     let python = Python::find().map_err(skip).ok()?;
-    let mut child = behind(shim, python.source(source), variables).spawn().expect("Python starts");
+    let child = behind(shim, python.source(source), variables).spawn().expect("Python starts");
     let exit = child.wait(PROMPT).expect("an end");
     Some((child.output(), exit.code.unwrap_or(-1)))
 }
@@ -207,6 +202,30 @@ worker.start(); worker.join()
     let Some((output, _)) = python(&shim, &[("LIVEKIT_URL", "ws://127.0.0.1:1")], source) else { return };
     assert_eq!(output.lines().filter(|line| line.contains("127.0.0.1:1")).count(), 1, "{output}");
     assert_eq!(output.lines().filter(|line| line.contains(SERVER)).count(), 1, "{output}");
+}
+
+#[test]
+fn a_spawned_process_tells_and_its_own_forks_do_not() {
+    let shim = Shim::new(SERVER, "ws://127.0.0.1:1").expect("a shim");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut news = runtime.block_on(async { shim.news() }).expect("the pipe");
+    let source = "
+import multiprocessing
+script = 'import os; print(os.getpid(), flush=True); os.fork() or os._exit(0); os.wait()'
+for method in ['spawn', 'forkserver']:
+    process = multiprocessing.get_context(method).Process(target=exec, args=(script,))
+    process.start(); process.join()
+";
+    let Some((output, _)) = python(&shim, &[], source) else { return };
+    let pids = output.lines().filter_map(|line| line.split_whitespace().last()?.parse().ok());
+    let expected: Vec<_> = pids.map(|pid| ShimNews::JobProcess { pid }).collect();
+    assert_eq!(expected.len(), 2, "{output}");
+    let told = async { [news.next().await, news.next().await] };
+    let told = runtime.block_on(async { tokio::time::timeout(PROMPT, told).await });
+    assert_eq!(told.expect("news").to_vec(), expected);
+    // Both have ended, so whatever was told is in the pipe.
+    let more = runtime.block_on(async { tokio::time::timeout(Duration::ZERO, news.next()).await });
+    assert!(more.is_err(), "{more:?}");
 }
 
 #[test]
