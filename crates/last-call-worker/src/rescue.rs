@@ -97,7 +97,8 @@ pub(crate) fn start(
     };
     let core = Rescue::new(RescueLimits { attempts: options.rescue_attempts, ..RescueLimits::default() });
     let system = |what| move |error| StartError::System { what, error };
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(system("runtime for the rescue"))?;
+    let runtime =
+        Builder::new_current_thread().enable_all().build().map_err(system("runtime for the rescue"))?;
     let (rescues, orders) = mpsc::unbounded_channel();
     let driver = Driver::new(core, api, journal, metrics);
     std::thread::Builder::new()

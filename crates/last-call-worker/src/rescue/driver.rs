@@ -129,8 +129,7 @@ impl Driver {
         }
         let (attempt, targeted) = (call.mark.attempt, call.targeted);
         tracing::warn!(job = call.job, room = call.room, agent = call.agent, attempt, "a call's agent died");
-        let dying =
-            Dying { call, dead: None, listed: BTreeSet::new(), before: None, why: String::new() };
+        let dying = Dying { call, dead: None, listed: BTreeSet::new(), before: None, why: String::new() };
         self.dying.insert(lineage.clone(), dying);
         self.core.handle(RescueInput::Died { call: lineage, attempt, targeted, suspect });
     }
@@ -144,7 +143,10 @@ impl Driver {
                 RescueOutput::Arm(timer) => {
                     let wait = self.core.wait(&timer, fastrand::u32(..));
                     if timer == RescueTimer::Pause {
-                        tracing::warn!(?wait, "too many rescues have failed in a row: none is tried for a while");
+                        tracing::warn!(
+                            ?wait,
+                            "too many rescues have failed in a row: none is tried for a while"
+                        );
                     }
                     self.tasks.spawn(async move {
                         tokio::time::sleep(wait).await;
@@ -205,7 +207,9 @@ impl Driver {
     }
 
     fn seen(&mut self, lineage: Lineage, listed: Listed) -> RescueInput {
-        let Some(dying) = self.dying.get_mut(&lineage) else { return RescueInput::Seen(lineage, Room::Empty) };
+        let Some(dying) = self.dying.get_mut(&lineage) else {
+            return RescueInput::Seen(lineage, Room::Empty);
+        };
         let seen = look::judge(&dying.call, listed, &self.made, dying.before.as_ref());
         (dying.dead, dying.listed, dying.why) = (seen.dead, seen.dispatches, seen.why.to_owned());
         if let Some(server) = seen.server
@@ -252,7 +256,8 @@ impl Driver {
                 Rescued::TooOften
             }
             Verdict::Targeted => {
-                let why = "its job was for a participant: a dispatch would send one more agent to every other";
+                let why =
+                    "its job was for a participant: a dispatch would send one more agent to every other";
                 tracing::error!(job, room, first, dead, why, "call lost");
                 Rescued::Targeted
             }

@@ -77,7 +77,8 @@ impl Journal {
         if skipped > 0 {
             tracing::warn!(skipped, dir = %dir.display(), "lines of the journal of calls make no sense: skipped");
         }
-        let lines = left.iter().filter_map(|call| Some((call.job.clone(), text(&Line::Began(call.clone()))?)));
+        let lines =
+            left.iter().filter_map(|call| Some((call.job.clone(), text(&Line::Began(call.clone()))?)));
         let lines = lines.collect();
         let (file, bytes) = write_anew(dir, &lines).map_err(failed)?;
         Ok((Self { dir: dir.to_owned(), file, bytes, over: 0, lines, torn: false, _lock: lock }, left))
@@ -92,7 +93,10 @@ impl Journal {
         if self.append(&line) {
             self.lines.insert(call.job.clone(), line);
         } else {
-            tracing::warn!(job = call.job, "the call is not in the journal, which is full or cannot be written");
+            tracing::warn!(
+                job = call.job,
+                "the call is not in the journal, which is full or cannot be written"
+            );
         }
     }
 

@@ -63,7 +63,8 @@ pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BT
         }
         // The server may have dropped the attribute of ours.
         (None, None) => {
-            before.is_some_and(|before| !before.contains(&one.id)) && dead.is_some_and(|dead| alike(one, dead))
+            before.is_some_and(|before| !before.contains(&one.id))
+                && dead.is_some_and(|dead| alike(one, dead))
         }
     });
     let (room, why) = match (listed.participants.iter().any(waits), server, dead) {
