@@ -13,6 +13,7 @@
 //! | `front.rs` | the listener that the worker dials: registrations, and all else |
 //! | `forward.rs` | stand-ins for the proxies of the worker's environment |
 //! | `relay.rs` | a connection that passes on requests, for both |
+//! | `rooms.rs` | the look into rooms, for calls whose end nobody reports |
 //! | `shim.rs` | the server's own URL for job processes, and what becomes of them |
 //!
 //! Refuses to change what the worker is: its code, its frames and its output stay as they are.
@@ -27,6 +28,7 @@ mod registrations;
 mod relay;
 #[cfg(test)]
 mod rig;
+mod rooms;
 mod run;
 mod secrets;
 mod shim;

@@ -121,7 +121,7 @@ async fn try_serve(
     let (to, outgoing) = mpsc::unbounded_channel();
     let (link, linked) = oneshot::channel();
     let failed_is_died = sdk == Sdk::Python;
-    let connection = Attached { number, to, json, failed_is_died };
+    let connection = Attached { number, to, json, failed_is_died, reports: sdk != Sdk::Unknown };
     let arrival = Arrival { register, request, query, sdk, connection, link };
     if arrivals.send(arrival).is_err() {
         return Ok(());

@@ -10,8 +10,8 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::secrets::Right;
-use crate::rescue::RescueOptions;
 use crate::options::{Http, LogOptions, ServerOptions, StopOptions, Threshold, duration, fraction};
+use crate::rescue::RescueOptions;
 
 /// Put a guard in front of an unchanged Python or Node worker: no SIGTERM swallowed, no offer unanswered, no call
 /// lost with its worker

@@ -14,13 +14,14 @@ use last_call_proto::{Forward, Limits, Load, Policy, Restart, Ward, WardLimits};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use super::front::Front;
 use super::guarded::Surroundings;
 use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
 use super::registrations::{Parts, Registrations};
-use super::shim::Shim;
+use super::rooms::Rooms;
 use super::secrets::{Right, Secrets};
+use super::shim::Shim;
 use super::stand::{Left, MakeCommand, Stand};
-use super::front::Front;
 use super::{forward, front};
 use crate::admin::AdminSocket;
 use crate::api::Api;
@@ -63,11 +64,7 @@ pub fn run_guard(
     )
 }
 
-fn guard(
-    options: &GuardOptions,
-    controls: Controls,
-    command: MakeCommand,
-) -> Result<ExitCode, StartError> {
+fn guard(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<ExitCode, StartError> {
     if cfg!(panic = "abort") {
         return Err(StartError::PanicAborts);
     }
@@ -121,11 +118,7 @@ struct Started {
     rescues: Option<Rescues>,
 }
 
-fn start(
-    options: &GuardOptions,
-    controls: Controls,
-    command: MakeCommand,
-) -> Result<Started, StartError> {
+fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<Started, StartError> {
     let endpoint = config::endpoint(&options.server)?;
     let keys = config::keys(&options.server)?;
     let Controls { control: _, orders, signals, threads: _ } = controls;
@@ -163,6 +156,7 @@ fn start(
         shim.as_ref().and_then(|shim| shim.news().ok())
     };
     let api = Api::new(dialler.clone(), keys.clone());
+    let rooms = Rooms::new(api.clone(), front.runtime.clone());
     let rescues = crate::rescue::start(&options.rescue, Which::Crashed, api, metrics.clone())?;
     let (calls, calls_taken) = mpsc::unbounded_channel();
     let systemd = Systemd::from_env(endpoint.authority());
@@ -188,6 +182,7 @@ fn start(
         forward,
         shim,
         news,
+        rooms,
         rescues: rescues.clone(),
         signals,
         control: orders,

@@ -13,19 +13,20 @@ use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput,
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::connection::{self, Arrival};
 use super::forward::Forward;
 use super::front::Front;
 use super::guarded::{Call, FromWorker};
 use super::registrations::Registrations;
+use super::rooms::{LOOK_EVERY, Rooms};
 use super::secrets::Secrets;
 use super::shim::{News, Shim, ShimNews};
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Ended, Said, Start, Supervised};
+use crate::process::{Descendants, Ended, Said, Start, Supervised};
 use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::systemd::Systemd;
@@ -48,6 +49,7 @@ pub(super) struct Stand {
     pub(super) command: MakeCommand,
     pub(super) shim: Option<Shim>,
     pub(super) news: Option<News>,
+    pub(super) rooms: Rooms,
     pub(super) rescues: Option<Rescues>,
     pub(super) signals: ToLink,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
@@ -88,6 +90,11 @@ enum Happened {
     Connected(std::net::TcpStream),
     Call(Call),
     News(ShimNews),
+    /// These calls' agents have left their rooms.
+    Gone(Vec<JobId>),
+    /// Something that the worker started has ended.
+    Descendant,
+    LookIntoRooms,
     Left(Option<Report>),
     Started(io::Result<Supervised>),
     Ended(Ended),
@@ -99,6 +106,10 @@ enum Happened {
 
 /// What changes while it runs.
 struct State {
+    beat: Interval,
+    looks: Interval,
+    /// What the worker has started, where it runs.
+    descendants: Option<Descendants>,
     process: Process,
     timers: BTreeMap<WardTimer, Instant>,
     arrivals: (mpsc::UnboundedSender<Arrival>, mpsc::UnboundedReceiver<Arrival>),
@@ -127,7 +138,11 @@ impl Stand {
     /// Runs until the worker is gone and nothing is owed to anybody.
     pub(super) async fn run(mut self) -> Left {
         let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
+        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
         let mut state = State {
+            beat: every(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY)),
+            looks: every(LOOK_EVERY),
+            descendants: None,
             process: Process::None,
             timers: BTreeMap::new(),
             arrivals: mpsc::unbounded_channel(),
@@ -139,22 +154,20 @@ impl Stand {
             job_processes: BTreeMap::new(),
             leaving: None,
         };
-        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
-        let mut beat = tokio::time::interval(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ward(WardInput::Begin, &mut state);
         loop {
             if let Some(leaving) = state.leaving {
                 let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
                 return Left { report: state.report, with };
             }
-            let happened = self.happens(&mut state, &mut beat).await;
+            let happened = self.happens(&mut state).await;
             self.beat.beat();
             self.take(happened, &mut state);
         }
     }
 
-    async fn happens(&mut self, state: &mut State, beat: &mut tokio::time::Interval) -> Happened {
+    async fn happens(&mut self, state: &mut State) -> Happened {
+        let State { beat, looks, .. } = state;
         let due = state.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
         let due = async {
             match due {
@@ -178,6 +191,12 @@ impl Stand {
                 Process::Runs(child) => Happened::Ended(child.ended().await),
             }
         };
+        let descendant = async {
+            match &mut state.descendants {
+                Some(descendants) => descendants.next().await,
+                None => std::future::pending().await,
+            }
+        };
         let news = async {
             match &mut self.news {
                 Some(news) => news.next().await,
@@ -194,7 +213,10 @@ impl Stand {
             Some(stream) = self.streams.recv() => Happened::Connected(stream),
             Some(arrival) = state.arrivals.1.recv() => Happened::Arrived(Box::new(arrival)),
             left = self.registrations.left() => Happened::Left(left),
+            jobs = self.rooms.gone() => Happened::Gone(jobs),
             happened = process => happened,
+            _ = descendant => Happened::Descendant,
+            _ = looks.tick() => Happened::LookIntoRooms,
             happened = due => happened,
             () = late => Happened::Late,
             Ok(()) = self.shown.changed() => Happened::Shown,
@@ -212,9 +234,17 @@ impl Stand {
             Happened::Arrived(arrival) => self.arrived(*arrival, state),
             Happened::Call(call) => self.call(call, state),
             Happened::News(news) => self.heard(news, state),
+            Happened::Gone(jobs) => {
+                for job in jobs {
+                    tracing::info!(job_id = %job, "its agent has left the room, and its worker says nothing: it has ended");
+                    self.registrations.tell(|| FromWorker::JobDied(job.clone(), End::Success));
+                }
+            }
+            Happened::Descendant | Happened::LookIntoRooms => self.rooms.look(),
             Happened::Left(report) => self.left(report, state),
             Happened::Started(Ok(child)) => {
                 tracing::info!(pid = child.pid(), "the worker runs");
+                state.descendants = Some(Descendants::of(child.pid()));
                 state.process = Process::Runs(child);
             }
             Happened::Started(Err(error)) => {
@@ -287,15 +317,21 @@ impl Stand {
 
     fn call(&mut self, call: Call, state: &State) {
         match call {
-            Call::Began(job, identity) => {
+            Call::Began { job, agent, reported } => {
+                let id = JobId::from(job.id.as_str());
                 let room = job.room.as_ref().map_or("", |room| room.name.as_str());
-                self.secrets.begin(job.id.as_str().into(), room);
+                self.secrets.begin(id.clone(), room);
+                // With the shim the end of the job's process is heard of.
+                if !reported && self.news.is_none() {
+                    self.rooms.begin(id, room, &agent);
+                }
                 if let Some(rescues) = &self.rescues {
-                    rescues.assigned(&job, &identity);
+                    rescues.assigned(&job, &agent);
                 }
             }
             Call::Ended(job) => {
                 self.secrets.end(&job);
+                self.rooms.end(&job);
                 if let Some(rescues) = &self.rescues {
                     rescues.ended(&job);
                 }
@@ -362,6 +398,10 @@ impl Stand {
         state.last_end = Some(ended);
         state.late_at = None;
         state.job_processes.clear();
+        // Before anything is dispatched again: a job's process that lives would talk on beside its successor.
+        if let Some(left) = state.descendants.take() {
+            left.kill();
+        }
         self.registrations.died();
         self.ward(WardInput::Ended { success }, state);
     }
@@ -457,6 +497,12 @@ impl Stand {
 /// What a shell says of a command that cannot be run.
 const CANNOT_START: i32 = 126;
 const SIGKILL: i32 = Signal::SIGKILL as i32;
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// Several links leave as the worst of them did.
 fn worse(one: Outcome, other: Outcome) -> Outcome {

@@ -37,11 +37,6 @@ impl Descendants {
         Self { root, held: BTreeMap::new(), ends: JoinSet::new(), looks, look: None }
     }
 
-    /// Looks for new ones at once.
-    pub(crate) fn look(&mut self) {
-        self.looks.reset_immediately();
-    }
-
     /// Those that were found and have not ended.
     pub(crate) fn held(&self) -> impl Iterator<Item = u32> {
         self.held.keys().copied()
