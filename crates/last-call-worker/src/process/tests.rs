@@ -275,7 +275,6 @@ async fn the_ends_of_descendants_are_seen_and_the_rest_can_be_killed() {
     let found = async {
         while descendants.held().count() < 3 {
             let _ = timeout(Duration::from_millis(5), descendants.next()).await;
-            descendants.look();
         }
     };
     timeout(SOON, found).await.expect("all three");
