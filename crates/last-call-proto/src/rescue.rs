@@ -4,8 +4,9 @@
 //! and dispatches, and says what came of it. Refuses jobs for participants: a dispatch offers those to everybody in the
 //! room.
 //!
-//! One call goes through: its turn, a look at its room, the removal of the dead agent with the dispatch. A dispatch whose
-//! outcome is unknown may have been made, as CreateDispatch has no idempotency: the next thing is a look again.
+//! One call goes through: its turn, a look at its room, the removal of the dead agent with the dispatch, and a look
+//! whether a worker has taken it. A dispatch whose outcome is unknown may have been made, as CreateDispatch has no
+//! idempotency: the next thing is a look again.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
@@ -19,6 +20,9 @@ const AGAIN_BASE: Duration = Duration::from_millis(250);
 const AGAIN_CAP: Duration = Duration::from_secs(4);
 /// What a server is given to be done with a dispatch whose answer never came, before a look tells whether it was made.
 const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// By then a dispatch has a job, or never gets one: livekit-server 1.13.5 asks workers for 3 s, and its list is up to 5 s
+/// behind.
+const TAKEN_WITHIN: Duration = Duration::from_secs(9);
 /// How long no call is tried after too many have failed.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -33,7 +37,7 @@ pub struct RescueLimits {
     pub attempts: u8,
     /// Calls whose rescue is under way at the same time. Default 4.
     pub at_once: usize,
-    /// Looks and dispatches of one rescue that may fail in all. Default 30: with the waits between them about two minutes,
+    /// Looks and dispatches of one rescue that may fail in all, or be taken by nobody. Default 30: with the waits between them about two minutes,
     /// in which a caller who does not wait any more ends the rescue by having left.
     pub tries: u8,
     /// Rescues that failed in a row, of whichever calls, after which none is tried for a while. Default 5.
@@ -61,6 +65,8 @@ pub enum RescueInput {
         /// It may be what killed the agent: it goes last.
         suspect: bool,
     },
+    /// An agent of this call runs, that is another than the dead one.
+    Served(Lineage),
     /// What the look at a call's room showed.
     Seen(Lineage, Room),
     /// The look failed.
@@ -82,7 +88,9 @@ pub enum Room {
     Empty,
     /// Somebody waits, and no dispatch of the lineage is there that is newer than the dead agent.
     Waiting,
-    /// A newer dispatch of the lineage is there.
+    /// A newer dispatch of the lineage is there, and no worker has taken it.
+    Asked,
+    /// A newer dispatch of the lineage is there, and has a job.
     Served,
 }
 
@@ -91,8 +99,9 @@ pub enum Room {
 pub enum RescueOutput {
     /// Look at the room: its participants, its dispatches.
     Look(Lineage),
-    /// Remove the dead agent from the room, which the server shows as active for 20 s, and then dispatch the call again,
-    /// as this attempt. Not the other way round: the new agent may have the identity of the dead.
+    /// Remove the dead agent from the room, which the server shows as active for 20 s, delete the dispatch that nobody took
+    /// if there is one, and then dispatch the call again, as this attempt. Not the other way round: the new agent may
+    /// have the identity of the dead.
     Dispatch(Lineage, u8),
     /// Wait as long as [`Rescue::wait`] says, and say that it is due.
     Arm(RescueTimer),
@@ -103,7 +112,7 @@ pub enum RescueOutput {
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It was dispatched again.
+    /// It was dispatched again, and a worker took it.
     Rescued,
     /// There was nothing to do: the room is empty, or served by somebody else's rescue.
     NotNeeded,
@@ -120,6 +129,8 @@ pub enum Verdict {
 pub enum RescueTimer {
     /// When to try a call once more.
     Again(Lineage),
+    /// When a dispatch of a call has been taken, or never is.
+    Taken(Lineage),
     /// When to try any call at all, after too many have failed.
     Pause,
 }
@@ -130,14 +141,18 @@ enum Step {
     Looking,
     Dispatching,
     Resting,
+    /// A dispatch is there that a worker may take.
+    Asked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Call {
     attempt: u8,
     step: Step,
-    /// A dispatch was tried whose outcome nobody knows.
+    /// A dispatch was tried.
     perhaps: bool,
+    /// There was time enough to take it.
+    due: bool,
     failed: u8,
 }
 
@@ -175,12 +190,14 @@ impl Rescue {
             RescueInput::Died { call, attempt, targeted, suspect } => {
                 self.died(call, attempt, targeted, suspect);
             }
+            RescueInput::Served(call) => self.served(&call),
             RescueInput::Seen(call, room) => self.seen(&call, room),
             RescueInput::NotSeen(call) => self.try_again(&call, Step::Looking),
             RescueInput::Dispatched(call) => self.dispatched(&call),
             RescueInput::Unknown(call) => self.try_again(&call, Step::Dispatching),
             RescueInput::Refused(call) => self.refused(&call),
             RescueInput::Fired(RescueTimer::Again(call)) => self.again(&call),
+            RescueInput::Fired(RescueTimer::Taken(call)) => self.taken(&call),
             RescueInput::Fired(RescueTimer::Pause) => self.paused = false,
         }
         self.proceed();
@@ -196,6 +213,7 @@ impl Rescue {
     pub fn wait(&self, timer: &RescueTimer, random: u32) -> Duration {
         match timer {
             RescueTimer::Pause => PAUSE,
+            RescueTimer::Taken(_) => TAKEN_WITHIN,
             RescueTimer::Again(call) => {
                 let known = self.calls.get(call);
                 let doubled = known.map_or(0, |known| known.failed.saturating_sub(1)).min(16);
@@ -206,10 +224,10 @@ impl Rescue {
         }
     }
 
-    /// Calls that are neither rescued nor given up yet.
+    /// Calls that are neither dispatched again nor given up yet.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.calls.len()
+        self.calls.values().filter(|call| call.step != Step::Asked).count()
     }
 
     /// Whether too many rescues have failed in a row.
@@ -230,32 +248,64 @@ impl Rescue {
             self.outputs.push_back(RescueOutput::Done(call, Verdict::TooOften));
             return;
         }
-        self.calls.insert(call.clone(), Call { attempt, step: Step::Queued, perhaps: false, failed: 0 });
+        self.calls.insert(
+            call.clone(),
+            Call { attempt, step: Step::Queued, perhaps: false, due: false, failed: 0 },
+        );
         if suspect { self.suspects.push_back(call) } else { self.queue.push_back(call) }
+    }
+
+    fn served(&mut self, call: &Lineage) {
+        // An answer that is still to come must find its call: taken for another's it would be a second agent.
+        if [Step::Queued, Step::Resting, Step::Asked].iter().any(|step| self.at(call, *step).is_some()) {
+            self.rescued(call);
+        }
+    }
+
+    fn taken(&mut self, call: &Lineage) {
+        let Some(known) = self.at(call, Step::Asked) else { return };
+        self.calls.insert(call.clone(), Call { due: true, ..known });
+        self.look(call);
     }
 
     fn seen(&mut self, call: &Lineage, room: Room) {
         let Some(known) = self.at(call, Step::Looking) else { return };
         match room {
             Room::Empty => self.done(call, Verdict::NotNeeded),
-            // What an earlier try of ours made, of which nobody knew, or somebody else.
-            Room::Served if known.perhaps => self.dispatched_at(call),
+            // What an earlier try of ours made, or somebody else.
+            Room::Served if known.perhaps => self.rescued(call),
             Room::Served => self.done(call, Verdict::NotNeeded),
-            Room::Waiting => {
-                let attempt = known.attempt + 1;
-                self.step(call, Step::Dispatching);
-                self.outputs.push_back(RescueOutput::Dispatch(call.clone(), attempt));
+            Room::Asked if !known.due => self.asked(call),
+            Room::Asked if known.failed + 1 >= self.limits.tries => self.fail(call),
+            Room::Asked => {
+                self.calls.insert(call.clone(), Call { failed: known.failed + 1, due: false, ..known });
+                self.dispatch(call, known.attempt + 1);
             }
+            // Whoever deleted the dispatch that was there wants no agent.
+            Room::Waiting if known.due => self.done(call, Verdict::NotNeeded),
+            Room::Waiting => self.dispatch(call, known.attempt + 1),
         }
+    }
+
+    fn dispatch(&mut self, call: &Lineage, attempt: u8) {
+        self.step(call, Step::Dispatching);
+        self.outputs.push_back(RescueOutput::Dispatch(call.clone(), attempt));
     }
 
     fn dispatched(&mut self, call: &Lineage) {
-        if self.at(call, Step::Dispatching).is_some() {
-            self.dispatched_at(call);
+        if let Some(known) = self.at(call, Step::Dispatching) {
+            self.calls.insert(call.clone(), Call { perhaps: true, ..known });
+            self.asked(call);
         }
     }
 
-    fn dispatched_at(&mut self, call: &Lineage) {
+    fn asked(&mut self, call: &Lineage) {
+        self.failures = 0;
+        self.step(call, Step::Asked);
+        self.outputs.push_back(RescueOutput::Arm(RescueTimer::Taken(call.clone())));
+    }
+
+    fn rescued(&mut self, call: &Lineage) {
         self.failures = 0;
         self.done(call, Verdict::Rescued);
     }
@@ -310,6 +360,8 @@ impl Rescue {
 
     fn done(&mut self, call: &Lineage, verdict: Verdict) {
         self.calls.remove(call);
+        self.queue.retain(|queued| queued != call);
+        self.suspects.retain(|queued| queued != call);
         self.outputs.push_back(RescueOutput::Done(call.clone(), verdict));
     }
 
@@ -324,6 +376,6 @@ impl Rescue {
     }
 
     fn under_way(&self) -> usize {
-        self.calls.values().filter(|call| call.step != Step::Queued).count()
+        self.calls.values().filter(|call| !matches!(call.step, Step::Queued | Step::Asked)).count()
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Metrics {
     pub(crate) jobs: By<Outcome, Counter>,
     /// Calls whose agent died, by what became of them.
     pub(crate) rescues: By<Rescued, Counter>,
-    /// Rescues under way.
+    /// Calls that are to be dispatched again.
     pub(crate) rescues_pending: Gauge,
     /// Frames from the server that were not used, by reason.
     pub(crate) frames_rejected: By<Rejected, Counter>,
@@ -130,7 +130,7 @@ impl Metrics {
             declined: By::register(own, "offers_declined", "Offers declined", "reason", NEW_COUNTER),
             jobs: By::register(own, "jobs", "Jobs ended", "outcome", NEW_COUNTER),
             rescues: By::register(own, "rescues", "Calls whose agent died", "verdict", NEW_COUNTER),
-            rescues_pending: add(own, "rescues_pending", "Rescues under way", Gauge::default()),
+            rescues_pending: add(own, "rescues_pending", "Calls that are to be dispatched again", Gauge::default()),
             frames_rejected: By::register(
                 own,
                 "frames_rejected",

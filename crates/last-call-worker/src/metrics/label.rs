@@ -79,7 +79,7 @@ label_values! {
 label_values! {
     /// What became of a call whose agent died.
     Rescued {
-        /// It was dispatched again.
+        /// It was dispatched again, and a worker took it.
         Rescued = "rescued",
         /// Nobody waits, or it was dispatched again by somebody else.
         NotNeeded = "not_needed",

@@ -38,7 +38,9 @@ enum Done {
 struct Dying {
     call: Call,
     /// The dispatch to be made again.
-    dead: Option<livekit::AgentDispatch>,
+    like: Option<livekit::AgentDispatch>,
+    /// The one that no worker has taken.
+    untaken: Option<String>,
     /// The dispatches that were there at the last look.
     listed: BTreeSet<String>,
     /// Those that were there before a dispatch whose outcome is unknown.
@@ -94,6 +96,10 @@ impl Driver {
                 Some(Ok(done)) = self.tasks.join_next() => self.done(done),
                 () = until(due) => self.overdue(),
             }
+            // Whoever died there was there.
+            for (call, _) in &self.later {
+                self.core.handle(RescueInput::Served(call.lineage()));
+            }
         }
     }
 
@@ -105,6 +111,10 @@ impl Driver {
                 }
                 if let Some(journal) = &mut self.journal {
                     journal.began(&call);
+                }
+                let lineage = call.lineage();
+                if self.dying.get(&lineage).is_some_and(|dying| dying.call.mark.attempt < call.mark.attempt) {
+                    self.core.handle(RescueInput::Served(lineage));
                 }
                 self.running.insert(JobId::from(call.job.as_str()), *call);
             }
@@ -129,7 +139,14 @@ impl Driver {
         }
         let (attempt, targeted) = (call.mark.attempt, call.targeted);
         tracing::warn!(job = call.job, room = call.room, agent = call.agent, attempt, "a call's agent died");
-        let dying = Dying { call, dead: None, listed: BTreeSet::new(), before: None, why: String::new() };
+        let dying = Dying {
+            call,
+            like: None,
+            untaken: None,
+            listed: BTreeSet::new(),
+            before: None,
+            why: String::new(),
+        };
         self.dying.insert(lineage.clone(), dying);
         self.core.handle(RescueInput::Died { call: lineage, attempt, targeted, suspect });
     }
@@ -173,14 +190,24 @@ impl Driver {
 
     fn dispatch(&mut self, call: Lineage, attempt: u8) {
         let Some(dying) = self.dying.get_mut(&call) else { return };
-        let Some(dead) = dying.dead.take() else { return };
+        let Some(like) = dying.like.take() else { return };
+        let untaken = dying.untaken.take();
         dying.before = Some(std::mem::take(&mut dying.listed));
         let (api, agent, mark) = (self.api.clone(), dying.call.agent.clone(), dying.call.next(attempt));
-        let request = look::request(dead, &mark);
+        let request = look::request(like, &mark);
         self.tasks.spawn(async move {
             if let Err(error) = api.remove_participant(&request.room, &agent).await {
                 // Mostly it has gone by itself. One that stays leaves when the server finds out.
                 tracing::debug!(room = request.room, agent, %error, "the dead agent was not removed");
+            }
+            if let Some(untaken) = untaken {
+                tracing::warn!(
+                    room = request.room,
+                    dispatch = untaken,
+                    "no worker has taken the call: once more"
+                );
+                // One that stays takes nothing any more.
+                let _ = api.delete_dispatch(&request.room, &untaken).await;
             }
             Done::Dispatched(call, mark, api.create_dispatch(&request).await)
         });
@@ -195,7 +222,7 @@ impl Driver {
                 RescueInput::NotSeen(call)
             }
             Done::Dispatched(call, mark, Ok(dispatch)) => {
-                self.served(&call, dispatch.id, mark);
+                self.made(&call, dispatch.id, mark);
                 RescueInput::Dispatched(call)
             }
             Done::Dispatched(call, _, Err(error)) => {
@@ -211,20 +238,23 @@ impl Driver {
             return RescueInput::Seen(lineage, Room::Empty);
         };
         let seen = look::judge(&dying.call, listed, &self.made, dying.before.as_ref());
-        (dying.dead, dying.listed, dying.why) = (seen.dead, seen.dispatches, seen.why.to_owned());
-        if let Some(server) = seen.server
+        (dying.like, dying.listed, dying.why) = (seen.like, seen.dispatches, seen.why.to_owned());
+        dying.untaken = seen.newer.clone().filter(|_| seen.room == Room::Asked);
+        if let Some(newer) = seen.newer
             && dying.before.is_some()
+            && self.made.mark(&newer).is_none()
         {
             let mark = dying.call.next(dying.call.mark.attempt.saturating_add(1));
-            self.served(&lineage, server, mark);
+            self.made(&lineage, newer, mark);
         }
         RescueInput::Seen(lineage, seen.room)
     }
 
     /// This dispatch is the call's.
-    fn served(&mut self, lineage: &Lineage, dispatch: String, mark: Mark) {
-        if let Some(dying) = self.dying.get_mut(lineage) {
-            dying.why.clone_from(&dispatch);
+    fn made(&mut self, lineage: &Lineage, dispatch: String, mark: Mark) {
+        if let Some(Dying { call, .. }) = self.dying.get(lineage) {
+            let (room, first, attempt) = (&call.room, &mark.first, mark.attempt);
+            tracing::info!(room, first, attempt, dispatch, "call dispatched again");
         }
         self.made.add(dispatch, mark);
     }
@@ -243,7 +273,7 @@ impl Driver {
         let dead = call.dead().join(", ");
         let label = match verdict {
             Verdict::Rescued => {
-                tracing::info!(job, room, first, attempt, dead, dispatch = why, "call dispatched again");
+                tracing::info!(job, room, first, dead, "call has an agent again");
                 Rescued::Rescued
             }
             Verdict::NotNeeded => {

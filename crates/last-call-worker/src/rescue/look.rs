@@ -25,10 +25,10 @@ pub(super) struct Seen {
     pub(super) room: Room,
     /// What there is to say of a room that needs no rescue.
     pub(super) why: &'static str,
-    /// The dispatch that serves the call.
-    pub(super) server: Option<String>,
-    /// The dead agent's dispatch.
-    pub(super) dead: Option<livekit::AgentDispatch>,
+    /// The newer dispatch of the call.
+    pub(super) newer: Option<String>,
+    /// The dispatch to be made again: the dead agent's, or the newer one.
+    pub(super) like: Option<livekit::AgentDispatch>,
     /// Dispatches that are there.
     pub(super) dispatches: BTreeSet<String>,
 }
@@ -57,24 +57,38 @@ pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BT
     let there = |one: &livekit::AgentDispatch| one.state.as_ref().is_none_or(|state| state.deleted_at == 0);
     let all: Vec<_> = listed.dispatches.into_iter().filter(there).collect();
     let dead = all.iter().find(|one| one.id == call.dispatch);
-    let server = all.iter().find(|one| match (Mark::read(&one.attributes).as_ref(), made.mark(&one.id)) {
-        (Some(mark), _) | (None, Some(mark)) => {
-            mark.first == call.mark.first && mark.attempt > call.mark.attempt
-        }
-        // The server may have dropped the attribute of ours.
-        (None, None) => {
-            before.is_some_and(|before| !before.contains(&one.id))
-                && dead.is_some_and(|dead| alike(one, dead))
-        }
-    });
-    let (room, why) = match (listed.participants.iter().any(waits), server, dead) {
+    let newer =
+        |one: &&livekit::AgentDispatch| match (Mark::read(&one.attributes).as_ref(), made.mark(&one.id)) {
+            (Some(mark), _) | (None, Some(mark)) => {
+                mark.first == call.mark.first && mark.attempt > call.mark.attempt
+            }
+            // The server may have dropped the attribute of ours.
+            (None, None) => {
+                before.is_some_and(|before| !before.contains(&one.id))
+                    && dead.is_some_and(|dead| alike(one, dead))
+            }
+        };
+    let taken = |one: &&livekit::AgentDispatch| newer(one) && is_taken(one, &listed.participants);
+    let (taken, newer) = (all.iter().find(taken), all.iter().find(newer));
+    let (room, why) = match (listed.participants.iter().any(waits), newer, dead) {
         (false, _, _) => (Room::Empty, "nobody waits in the room"),
-        (true, Some(_), _) => (Room::Served, "it has been dispatched again already"),
+        (true, Some(_), _) if taken.is_some() => (Room::Served, "it has been dispatched again already"),
+        (true, Some(_), _) => (Room::Asked, "no worker has taken it"),
         (true, None, None) => (Room::Empty, "its dispatch is gone: deleted, or the server began anew"),
         (true, None, Some(_)) => (Room::Waiting, ""),
     };
-    let (server, dead) = (server.map(|one| one.id.clone()), dead.cloned());
-    Seen { room, why, server, dead, dispatches: all.into_iter().map(|one| one.id).collect() }
+    let (newer, like) = (taken.or(newer).map(|one| one.id.clone()), dead.or(newer).cloned());
+    Seen { room, why, newer, like, dispatches: all.into_iter().map(|one| one.id).collect() }
+}
+
+/// Whether a worker has it. An agent that joined since is taken for its own, so that none is ever ended by a list that
+/// lacks jobs.
+fn is_taken(dispatch: &livekit::AgentDispatch, participants: &[livekit::ParticipantInfo]) -> bool {
+    dispatch.state.as_ref().is_none_or(|state| {
+        let since = state.created_at / 1_000_000_000;
+        let came = |one: &livekit::ParticipantInfo| one.kind() == Kind::Agent && one.joined_at >= since;
+        !state.jobs.is_empty() || participants.iter().any(came)
+    })
 }
 
 fn alike(one: &livekit::AgentDispatch, other: &livekit::AgentDispatch) -> bool {
@@ -82,7 +96,7 @@ fn alike(one: &livekit::AgentDispatch, other: &livekit::AgentDispatch) -> bool {
         == (&other.agent_name, &other.metadata, &other.deployment)
 }
 
-/// The request for an agent in place of the dead one of `dispatch`: the same but for the mark.
+/// The request for an agent as `dispatch` asked for: the same but for the mark.
 pub(super) fn request(dispatch: livekit::AgentDispatch, mark: &Mark) -> livekit::CreateAgentDispatchRequest {
     let mut attributes = dispatch.attributes;
     attributes.insert(ATTRIBUTE.to_owned(), mark.text());

@@ -96,6 +96,14 @@ impl Rig {
         all.into_iter().filter(|one| one.metadata == format!("about {room}")).collect()
     }
 
+    /// This worker takes what was dispatched into the room by a rescue.
+    async fn takes(&self, room: &str) -> livekit::Job {
+        let [(again, _)] = &self.rescued(room).await[..] else { panic!("not one dispatch into {room}") };
+        let job = job(again);
+        self.rescues.assigned(&job, &agent(&job));
+        job
+    }
+
     fn count(&self, verdict: Rescued) -> u64 {
         self.metrics.rescues.of(verdict).get()
     }
@@ -231,9 +239,12 @@ async fn call_1_what_a_killed_process_left_is_rescued_by_the_next_one() {
     let rescues = eventually(again).await;
     let second = Rig { direct, middle, keys, metrics, rescues };
     second.settled().await;
-    for (room, count) in [("waits", 1), ("tried", 1), ("over", 0)] {
-        assert_eq!(second.rescued(room).await.len(), count, "{room}");
+    for room in ["waits", "tried"] {
+        let taken = second.takes(room).await;
+        second.rescues.ended(&JobId::from(taken.id.as_str()));
     }
+    second.settled().await;
+    assert_eq!((second.rescued("over").await, second.count(Rescued::Rescued)), (vec![], 2));
     assert_eq!(second.rescued("waits").await[0].1.first, waits.dispatch_id);
     drop(second);
     let (_, left) = eventually(async || Journal::open(dir.path()).ok()).await;
@@ -281,7 +292,33 @@ async fn call_1_an_agent_that_dies_before_its_own_rescue_is_known_is_rescued_too
     rig.dies(&second);
     rig.settled().await;
     let attempts: BTreeSet<_> = rig.rescued("lobby").await.iter().map(|(_, mark)| mark.attempt).collect();
-    assert_eq!((attempts, rig.count(Rescued::Rescued)), ([1, 2].into(), 2));
+    assert_eq!((attempts, rig.count(Rescued::Rescued)), ([1, 2].into(), 1));
+}
+
+/// A dispatch that no worker takes is made again.
+async fn untaken(server: (String, Keys)) {
+    let rig = Rig::new(server, Faults { untaken: true, ..Faults::default() }, None).await;
+    let first = rig.call("lobby").await;
+    rig.dies(&first);
+    rig.settled().await;
+    let untaken = rig.rescued("lobby").await;
+    let again = async || Some(rig.rescued("lobby").await).filter(|now| now.len() == 1 && *now != untaken);
+    let again = eventually(again).await;
+    assert_eq!(again[0].1, untaken[0].1, "it is the same attempt");
+    rig.takes("lobby").await;
+    rig.settled().await;
+    assert_eq!((rig.count(Rescued::Rescued), rig.rescued("lobby").await), (1, again));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn call_1_what_nobody_takes_from_the_embedded_server_is_dispatched_again() {
+    untaken(embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn call_1_what_nobody_takes_from_the_real_server_is_dispatched_again() {
+    let Some(livekit) = LiveKit::or_skip().expect("livekit-server") else { return };
+    untaken((livekit.url(), Keys::new(livekit.key(), livekit.secret()))).await;
 }
 
 /// Three of ten answers never come, of which one was not even asked for.
@@ -303,6 +340,10 @@ async fn losses(server: (String, Keys)) {
     }
     assert!(rig.middle.lost() > calls / 4, "{} answers were lost: the test is of no use", rig.middle.lost());
     assert_eq!((lost, doubled), (0, 0), "of {calls}, lost and doubled");
+    for number in 0..calls {
+        rig.takes(&format!("lobby-{number}")).await;
+    }
+    rig.settled().await;
     assert_eq!(rig.count(Rescued::Rescued), calls);
 }
 
@@ -347,6 +388,8 @@ async fn call_1_a_killed_agent_of_the_real_server_is_removed_and_its_caller_kept
     assert_eq!(there.iter().map(|one| &one.identity[..]).collect::<Vec<_>>(), ["caller"]);
     assert_eq!(rig.rescued("lobby").await.len(), 1);
     assert_eq!(rig.rescued("deserted").await.len(), 0, "nobody waits there but the dead");
+    rig.takes("lobby").await;
+    rig.settled().await;
     assert_eq!((rig.count(Rescued::Rescued), rig.count(Rescued::NotNeeded)), (1, 1));
     caller.leave().expect("left");
 }

@@ -14,6 +14,7 @@ fn dispatch(id: &str, mark: Option<&str>) -> livekit::AgentDispatch {
     livekit::AgentDispatch {
         id: id.to_owned(),
         room: "lobby".to_owned(),
+        state: Some(livekit::AgentDispatchState { created_at: 7_900_000_000, ..Default::default() }),
         agent_name: "bar".to_owned(),
         attributes: mark.map(|mark| (ATTRIBUTE.to_owned(), mark.to_owned())).into_iter().collect(),
         ..Default::default()
@@ -58,7 +59,7 @@ fn call_1_a_call_is_served_by_a_newer_dispatch_of_its_lineage_alone() {
         (r#"{"first":"AD_1","attempt":1,"dead":[]}"#, r#"{"first":"AD_1","attempt":0,"dead":[]}"#);
     let another = r#"{"first":"AD_7","attempt":1,"dead":[]}"#;
     for (mark, room) in [
-        (Some(newer), Room::Served),
+        (Some(newer), Room::Asked),
         (Some(older), Room::Waiting),
         // Two agents in one room by design.
         (Some(another), Room::Waiting),
@@ -69,6 +70,23 @@ fn call_1_a_call_is_served_by_a_newer_dispatch_of_its_lineage_alone() {
         let listed = Listed { participants: vec![caller()], dispatches };
         assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "{mark:?}");
     }
+    // Of several one that was taken is enough.
+    let mut taken = dispatch("AD_3", Some(newer));
+    taken.state.get_or_insert_default().jobs.push(livekit::Job::default());
+    let dispatches = vec![dispatch("AD_1", None), dispatch("AD_2", Some(newer)), taken];
+    let seen = judge(&call(), Listed { participants: vec![caller()], dispatches }, &Made::default(), None);
+    assert_eq!((seen.room, seen.newer.as_deref()), (Room::Served, Some("AD_3")));
+    // An agent that came since is as good as a job.
+    for (joined_at, room) in [(6, Room::Asked), (7, Room::Served), (9, Room::Served)] {
+        let agent = livekit::ParticipantInfo { joined_at, ..participant(Kind::Agent, State::Active) };
+        let dispatches = vec![dispatch("AD_1", None), dispatch("AD_2", Some(newer))];
+        let listed = Listed { participants: vec![caller(), agent], dispatches };
+        assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "joined at {joined_at}");
+    }
+    // The dead agent's may be deleted: what is left says what was asked for.
+    let dispatches = vec![dispatch("AD_2", Some(newer))];
+    let seen = judge(&call(), Listed { participants: vec![caller()], dispatches }, &Made::default(), None);
+    assert_eq!((seen.room, seen.like.map(|like| like.id).as_deref()), (Room::Asked, Some("AD_2")));
 }
 
 #[test]
@@ -79,11 +97,11 @@ fn call_1_a_dispatch_without_attributes_is_known_by_what_is_known_here() {
     };
     let mut made = Made::default();
     made.add("AD_2".to_owned(), call().next(1));
-    assert_eq!(judge(&call(), listed(), &made, None).room, Room::Served);
+    assert_eq!(judge(&call(), listed(), &made, None).room, Room::Asked);
     let before = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
     let none = Made::default();
     // Ours, of which nobody said that it was made: it was not there before.
-    assert_eq!(judge(&call(), listed(), &none, Some(&before(&["AD_1"]))).room, Room::Served);
+    assert_eq!(judge(&call(), listed(), &none, Some(&before(&["AD_1"]))).room, Room::Asked);
     assert_eq!(judge(&call(), listed(), &none, Some(&before(&["AD_1", "AD_2"]))).room, Room::Waiting);
     let mut other = listed();
     other.dispatches[1].metadata = "another".to_owned();
@@ -93,7 +111,7 @@ fn call_1_a_dispatch_without_attributes_is_known_by_what_is_known_here() {
 #[test]
 fn call_1_a_dispatch_that_was_deleted_is_not_made_again() {
     let mut deleted = dispatch("AD_1", None);
-    deleted.state = Some(livekit::AgentDispatchState { deleted_at: 1, ..Default::default() });
+    deleted.state.get_or_insert_default().deleted_at = 1;
     for dispatches in [vec![], vec![dispatch("AD_2", None)], vec![deleted]] {
         let listed = Listed { participants: vec![caller()], dispatches };
         let seen = judge(&call(), listed, &Made::default(), None);
@@ -106,7 +124,9 @@ fn call_1_the_attribute_goes_there_and_back_and_none_of_anybody_panics() {
     let mark =
         Mark { first: "AD_1".to_owned(), attempt: 2, dead: vec!["\"a\\\n".to_owned(), "b".to_owned()] };
     let read = |text: &str| Mark::read(&[(ATTRIBUTE.to_owned(), text.to_owned())].into());
-    assert_eq!(read(&mark.text()), Some(mark));
+    assert_eq!(read(&mark.text()).as_ref(), Some(&mark));
+    let again = dispatch("AD_2", Some(&mark.text()));
+    assert_eq!(Call::of(&job(&again), "agent-2").mark, mark);
     assert_eq!(read(r#"{"first":"","attempt":1,"dead":[]}"#), None);
     assert_eq!(read(r#"{"first":"AD_1","attempt":256,"dead":[]}"#), None);
     bolero::check!().with_type::<String>().for_each(|text| drop(read(text)));

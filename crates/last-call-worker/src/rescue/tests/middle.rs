@@ -31,6 +31,8 @@ pub(super) struct Faults {
     /// The answer to the first dispatch does not come.
     pub(super) loses_first_dispatch: bool,
     pub(super) drops_attributes: bool,
+    /// Dispatches are shown as they are, and there is no worker; otherwise each has a job.
+    pub(super) untaken: bool,
     /// Somebody waits in every room but this.
     pub(super) callers: bool,
     pub(super) empty: Option<&'static str>,
@@ -44,6 +46,7 @@ impl Default for Faults {
             deaf: false,
             loses_first_dispatch: false,
             drops_attributes: false,
+            untaken: false,
             callers: true,
             empty: None,
         }
@@ -147,6 +150,10 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> io::Result<Res
         answer = with_caller(&body, answer, faults.empty).map_err(io::Error::other)?;
         head.headers.remove(hyper::header::CONTENT_LENGTH);
     }
+    if method.ends_with("ListDispatch") && head.status.is_success() && !faults.untaken {
+        answer = with_jobs(answer).map_err(io::Error::other)?;
+        head.headers.remove(hyper::header::CONTENT_LENGTH);
+    }
     Ok(Response::from_parts(head, Full::new(answer)))
 }
 
@@ -159,6 +166,14 @@ fn with_caller(asked: &Bytes, answer: Bytes, empty: Option<&str>) -> Result<Byte
             state: livekit::participant_info::State::Active.into(),
             ..Default::default()
         });
+    }
+    Ok(listed.encode_to_vec().into())
+}
+
+fn with_jobs(answer: Bytes) -> Result<Bytes, prost::DecodeError> {
+    let mut listed = livekit::ListAgentDispatchResponse::decode(answer)?;
+    for dispatch in &mut listed.agent_dispatches {
+        dispatch.state.get_or_insert_default().jobs.push(livekit::Job::default());
     }
     Ok(listed.encode_to_vec().into())
 }
