@@ -233,6 +233,7 @@ impl Registrations {
             watched: Watched::new(server),
             beat: beat.clone(),
             keep: Keep::default(),
+            rescues: None,
             connection: Connection::default(),
             timers: Timers::default(),
         }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use last_call_proto::{Forward, Limits, Load, Policy, Restart, Ward, WardLimits};
 use tokio::runtime::Runtime;
@@ -38,12 +38,10 @@ use crate::rescue::{Rescues, Which};
 use crate::run::{as_a_program, log_outcome, log_panics};
 use crate::secret::Secret;
 use crate::socket::Dialler;
-use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
+use crate::start::{Controls, OPERATIONS_WITHIN, RESCUES_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
 use crate::token::Keys;
 
-/// Rescues that are under way when guard leaves are waited for this long.
-const RESCUES_WITHIN: Duration = Duration::from_secs(5);
 /// guard's own port: the worker behind it has one too.
 const PORT: u16 = 8082;
 
