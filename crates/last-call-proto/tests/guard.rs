@@ -140,7 +140,7 @@ impl World {
                 assert!(self.ended.insert(job), "it was ended before");
             }
             DownstreamOutput::Orphan(job) => {
-                assert!(!self.over.contains(&job), "{job} was told to end");
+                assert!(!self.over.contains(&job), "{job} was told to end before");
                 assert!(self.orphans.insert(job), "an orphan twice");
             }
         }
@@ -285,4 +285,55 @@ proptest! {
             world.happens(what, which);
         }
     }
+}
+
+/// A world in which job `a` runs.
+fn with_a_job() -> (World, JobId) {
+    let mut world = World::new();
+    // Registered, dialled, offered, taken, assigned.
+    for what in [5, 0, 2, 7, 3] {
+        assert!(world.happened(what, 0), "step {what}");
+    }
+    let job = JobId::from(JOBS[0]);
+    assert_eq!(world.downstream.get(&job), Some(&There::Runs));
+    (world, job)
+}
+
+fn orphans_after(happens: impl FnOnce(&mut World, JobId)) -> usize {
+    let (mut world, job) = with_a_job();
+    happens(&mut world, job);
+    world.orphans.len()
+}
+
+#[test]
+fn call_2_only_a_job_that_died_without_an_end_is_an_orphan() {
+    let died = || End::Failed("killed".into());
+    let report = |report| {
+        move |world: &mut World, job| {
+            world.downstream(DownstreamInput::Heard(FromDownstream::Report(job, report)));
+        }
+    };
+    assert_eq!(orphans_after(report(Report::Success)), 0, "it returned");
+    assert_eq!(orphans_after(report(Report::Failed("it raised".into()))), 0, "it failed by itself");
+    assert_eq!(orphans_after(|world, job| world.downstream(DownstreamInput::JobDied(job, End::Success))), 0);
+    assert_eq!(orphans_after(|world, job| world.downstream(DownstreamInput::JobDied(job, died()))), 1);
+    assert_eq!(orphans_after(|world, _| world.downstream(DownstreamInput::Died)), 1, "its worker died");
+    let ended_by_the_server = |world: &mut World, job: JobId| {
+        world.server(FromServer::Termination(job.clone()));
+        world.downstream(DownstreamInput::JobDied(job, died()));
+    };
+    assert_eq!(orphans_after(ended_by_the_server), 0, "the server ended it");
+    let hung_up = |world: &mut World, _| world.downstream(DownstreamInput::Hangup);
+    assert_eq!(orphans_after(hung_up), 0, "its worker may come back");
+}
+
+#[test]
+fn drain_6_at_the_deadline_a_call_is_rescued_before_its_agent_is_told_and_once() {
+    let (mut world, job) = with_a_job();
+    world.upstream(Input::Drain);
+    world.upstream(Input::Fired(Timer::DrainTell));
+    assert_eq!(world.orphans, BTreeSet::from([job.clone()]));
+    assert!(world.over.contains(&job), "it was not told");
+    world.downstream(DownstreamInput::Died);
+    assert_eq!(world.orphans.len(), 1);
 }

@@ -235,6 +235,9 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
 pub(crate) fn log_outcome(report: &Report, exit_code: u8) {
     let Report { outcome, succeeded, failed } = report;
     match outcome {
+        Outcome::Forced(cut) if cut.is_empty() => {
+            tracing::info!(succeeded, failed, exit_code, "left at once, as told: no job ran");
+        }
         Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
         Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {
             let cut_off = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");

@@ -9,6 +9,7 @@ mod drain;
 mod hello;
 mod load;
 mod network;
+mod rescue;
 mod restart;
 mod scene;
 mod server_log;
