@@ -2,6 +2,7 @@
 //! that finds its server through this one asked the network for it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -21,6 +22,7 @@ const AN_ADDRESS: [u8; 4] = [0, 1, 0, 1];
 #[derive(Debug)]
 pub struct Dns {
     asked: Arc<Mutex<Vec<String>>>,
+    gone: Arc<AtomicBool>,
     _host: Host,
 }
 
@@ -36,18 +38,27 @@ impl Dns {
             UdpSocket::bind(bind).await.with_context(|| format!("cannot bind {bind}"))
         })?;
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (heard, name) = (Arc::clone(&asked), name.to_owned());
+        let gone = Arc::new(AtomicBool::new(false));
+        let (heard, silent, name) = (Arc::clone(&asked), Arc::clone(&gone), name.to_owned());
         host.spawn(async move {
             let mut buffer = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
                 let Some((question, end)) = question(&buffer[..length]) else { continue };
                 let known = question == name;
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push(question);
+                if silent.load(Ordering::Relaxed) {
+                    continue;
+                }
                 // Whoever asked may be gone.
                 let _ = socket.send_to(&answer(&buffer[..end], known, address), from).await;
             }
         });
-        Ok(Self { asked, _host: host })
+        Ok(Self { asked, gone, _host: host })
+    }
+
+    /// Whether it leaves questions without an answer from now on.
+    pub fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
     }
 
     /// The names that were asked for so far, in order, once for each question.

@@ -11,6 +11,9 @@ pub use nix::sys::signal::Signal;
 
 use crate::child::Child;
 
+/// Its arguments are the file and the program.
+const RESOLVER: &str = r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#;
+
 const LAUNCHER: &str = include_str!("../python/launch.py");
 
 /// A program to start. The environment of the test is inherited; standard input is empty unless [`Launch::stdin`] asks for a pipe.
@@ -25,6 +28,7 @@ pub struct Launch {
     ignored: BTreeSet<Signal>,
     pid_1: bool,
     netns: Option<String>,
+    resolver: Option<PathBuf>,
     stdin: bool,
 }
 
@@ -41,6 +45,7 @@ impl Launch {
             ignored: BTreeSet::new(),
             pid_1: false,
             netns: None,
+            resolver: None,
             stdin: false,
         }
     }
@@ -106,6 +111,12 @@ impl Launch {
         self
     }
 
+    /// The program reads this file as /etc/resolv.conf, and it alone does. Needs root and `unshare`.
+    pub fn resolver(mut self, path: impl AsRef<Path>) -> Self {
+        self.resolver = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Gives the program a pipe as standard input, open until [`Child::close_stdin`].
     pub fn stdin(mut self) -> Self {
         self.stdin = true;
@@ -140,6 +151,10 @@ impl Launch {
         let mut words: Vec<OsString> = Vec::new();
         if let Some(name) = &self.netns {
             words.extend(["ip", "netns", "exec", name].map(OsString::from));
+        }
+        if let Some(path) = &self.resolver {
+            words.extend(["unshare", "--mount", "sh", "-c", RESOLVER].map(OsString::from));
+            words.push(path.into());
         }
         if self.pid_1 {
             words.extend(["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"].map(OsString::from));

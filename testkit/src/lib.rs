@@ -6,12 +6,14 @@
 //! | play the dispatcher's side of `/agent`, with any fault | [`Stub`] |
 //! | dispatch on the real server | [`LiveKit`] |
 //! | use the official Python SDK | [`Python`] |
+//! | run a worker of LiveKit's own SDKs | [`Peer`] |
 //! | spoil a connection byte by byte or frame by frame | [`Relay`] |
 //! | cut a network cable | [`Netns`] |
 //! | be the network's DNS server | [`Dns`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | be asked whether a worker takes a job | [`Decider`] |
 //! | look at a process that is nobody's child here | [`processes`] |
+//! | fail the network under a worker in every way and in every state | [`blip`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
 //!
@@ -22,6 +24,7 @@
 
 pub use livekit_protocol as proto;
 
+pub mod blip;
 mod busy;
 mod certificate;
 mod child;
@@ -35,6 +38,7 @@ mod livekit;
 mod log;
 mod machine;
 mod netns;
+mod peer;
 pub mod processes;
 mod proxy;
 mod python;
@@ -54,6 +58,7 @@ pub use launch::{Launch, Signal, pid_1_possible};
 pub use livekit::{Api, LiveKit};
 pub use machine::Machine;
 pub use netns::Netns;
+pub use peer::Peer;
 pub use proxy::{Connect, Proxy};
 pub use python::{Participant, Python};
 pub use relay::{Direction, Faults, Frame, Relay, Verdict};

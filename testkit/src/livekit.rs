@@ -242,7 +242,8 @@ fn launch(binary: &PathBuf, site: &Site, ports: Ports) -> Result<Child> {
 
 /// Where `cargo xtask setup` puts what tests need.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let base = base.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("last-call"))
+    let named =
+        ["LAST_CALL_CACHE", "XDG_CACHE_HOME"].into_iter().find_map(std::env::var_os).map(PathBuf::from);
+    let base = named.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    Ok(base.context("neither LAST_CALL_CACHE, XDG_CACHE_HOME nor HOME is set")?.join("last-call"))
 }

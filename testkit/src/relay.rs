@@ -1,10 +1,10 @@
 //! Owns a TCP relay between a client and a server, and all that can go wrong on the way: slowness, silence, loss, ends; by bytes or by
 //! WebSocket frames. Refuses packets: what needs the kernel to lose one is done by [`Netns`](crate::Netns).
 
-mod pump;
+pub(crate) mod pump;
 mod script;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,12 +72,21 @@ struct Lane {
     closes: u64,
 }
 
+/// What becomes of a whole connection.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Cut(Cut),
+    /// No end that anyone sees.
+    Abandoned,
+}
+
 #[derive(Debug)]
 struct Shared {
     target: SocketAddr,
     to_server: Way,
     to_client: Way,
-    cuts: Mutex<BTreeMap<u64, watch::Sender<Option<Cut>>>>,
+    ends: Mutex<BTreeMap<u64, watch::Sender<Option<End>>>>,
+    left: Mutex<BTreeSet<u64>>,
     script: script::Script,
 }
 
@@ -95,8 +104,12 @@ impl Shared {
         }
     }
 
-    fn cuts(&self) -> MutexGuard<'_, BTreeMap<u64, watch::Sender<Option<Cut>>>> {
-        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn left(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> MutexGuard<'_, BTreeMap<u64, watch::Sender<Option<End>>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,7 +138,14 @@ impl Relay {
         let listener = host.call(async { Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?) })?;
         let address = listener.local_addr().context("the relay has no address")?;
         let (to_server, to_client) = (Way::default(), Way::default());
-        let shared = Arc::new(Shared { target, to_server, to_client, cuts: Mutex::default(), script });
+        let shared = Arc::new(Shared {
+            target,
+            to_server,
+            to_client,
+            ends: Mutex::default(),
+            left: Mutex::default(),
+            script,
+        });
         let serving = Arc::clone(&shared);
         host.spawn(async move {
             let mut number = 0;
@@ -149,7 +169,12 @@ impl Relay {
 
     /// The open connections, numbered from 1 in the order of their arrival.
     pub fn connections(&self) -> Vec<u64> {
-        self.shared.cuts().keys().copied().collect()
+        self.shared.ends().keys().copied().collect()
+    }
+
+    /// The connections that whoever made them has ended, the frozen ones too, whose end does not arrive.
+    pub fn left(&self) -> BTreeSet<u64> {
+        self.shared.left().clone()
     }
 
     /// Bytes that arrived, of all connections.
@@ -184,8 +209,18 @@ impl Relay {
 
     /// Ends every open connection, towards both sides.
     pub fn cut(&self, cut: Cut) {
-        for connection in self.shared.cuts().values() {
-            connection.send_replace(Some(cut));
+        self.end(End::Cut(cut));
+    }
+
+    /// Leaves every open connection half open: its peers have their sockets still and never hear of each other again, not even
+    /// of an end. New connections are carried as ever.
+    pub fn abandon(&self) {
+        self.end(End::Abandoned);
+    }
+
+    fn end(&self, end: End) {
+        for connection in self.shared.ends().values() {
+            connection.send_replace(Some(end));
         }
     }
 
@@ -196,22 +231,27 @@ impl Relay {
 
 /// One connection from its arrival to its end. Orders reach it from the first moment on, also while the target is still being connected.
 async fn carry(shared: Arc<Shared>, number: u64, client: TcpStream) {
-    let (cut, mut ordered) = watch::channel(None);
-    shared.cuts().insert(number, cut.clone());
-    let up = Pump::new(Arc::clone(&shared), number, Direction::ToServer, cut.clone());
-    let down = Pump::new(Arc::clone(&shared), number, Direction::ToClient, cut);
+    let (end, mut ordered) = watch::channel(None);
+    shared.ends().insert(number, end.clone());
+    let up = Pump::new(Arc::clone(&shared), number, Direction::ToServer, end.clone());
+    let down = Pump::new(Arc::clone(&shared), number, Direction::ToClient, end);
     let mut sockets = Vec::new();
     let order = tokio::select! {
         () = traffic(&mut sockets, shared.target, client, up, down) => None,
         _ = ordered.changed() => *ordered.borrow(),
     };
-    if order == Some(Cut::Rst) {
-        for socket in &sockets {
-            // Without it the test would see a FIN where it asked for a reset, and fail on that.
-            let _ = socket.set_linger(Some(Duration::ZERO));
+    shared.ends().remove(&number);
+    match order {
+        None | Some(End::Cut(Cut::Fin)) => {}
+        Some(End::Cut(Cut::Rst)) => {
+            for socket in &sockets {
+                // Without it the test would see a FIN where it asked for a reset, and fail on that.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
         }
+        // As long as this holds the sockets, neither peer is told.
+        Some(End::Abandoned) => std::future::pending().await,
     }
-    shared.cuts().remove(&number);
 }
 
 /// Carries both directions to their ends; a target that cannot be reached is an end at once. `sockets` gets a second hold on each socket, so that

@@ -7,7 +7,6 @@
 #[cfg(feature = "bench")]
 mod drain;
 #[cfg(feature = "bench")]
-mod peers;
 #[cfg(feature = "bench")]
 mod plot;
 #[cfg(feature = "bench")]

@@ -9,6 +9,7 @@ const LEFT_OUT: [(&str, &[&str]); 7] = [
     (
         "the same code whatever jobs are",
         &[
+            "blip::",
             "cli::",
             "config::",
             "otel::",

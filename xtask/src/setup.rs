@@ -4,8 +4,9 @@
 //! anything system-wide unasked.
 
 mod deny;
-pub(crate) mod node;
-pub(crate) mod python;
+mod node;
+pub(crate) mod peers;
+mod python;
 mod server;
 mod system;
 
@@ -44,6 +45,7 @@ pub(crate) fn run(install: bool) -> Result<Ready> {
     let _claim = cache.lock()?;
     let ready =
         Ready { server: server::fetch(&cache)?, python: python::fetch(&cache)?, node: node::fetch(&cache)? };
+    peers::fetch(&cache)?;
     say::progress("    setup: complete");
     Ok(ready)
 }

@@ -1,6 +1,7 @@
-//! `last-call run`: a worker whose agent is any program, one process for each job.
+//! `last-call run`, a worker whose agent is any program, one process for each job; and `last-call guard`, before a
+//! worker that is any program.
 //!
-//! Owns the way from the command line to that worker. Refuses to know what the program does: what passes between the
+//! Owns the way from the command line to both. Refuses to know what the program does: what passes between the
 //! two is in docs/exec.md, and nothing else does.
 
 mod accept;
@@ -13,8 +14,8 @@ mod options;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use last_call_worker::process::Executable;
-use last_call_worker::{StartError, Worker};
+use last_call_worker::process::{Executable, Limits};
+use last_call_worker::{GuardOptions, StartError, Worker};
 
 use self::accept::AcceptIf;
 use self::job::Agent;
@@ -45,4 +46,13 @@ pub(crate) fn run(options: RunOptions) -> Result<ExitCode, Failure> {
         async move { agent.answer(job).await }
     });
     Ok(last_call_worker::run_start(of_worker, worker))
+}
+
+/// Stands guard before a worker that is any program.
+pub(crate) fn guard(options: GuardOptions) -> Result<ExitCode, Failure> {
+    // First of all: a deploy may replace the file at any moment.
+    Executable::own()
+        .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
+    job::found(options.program()).map_err(Failure::Usage)?;
+    Ok(last_call_worker::run_guard(options, |program| launch::command(program, &Limits::default())))
 }

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let arguments = last_call_worker::parse::<Arguments>();
     let done = match arguments.command {
         Command::Run(options) => exec::run(*options),
-        Command::Guard(options) => return last_call_worker::run_guard(*options),
+        Command::Guard(options) => exec::guard(*options),
         Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),
         Command::DemoAgent(cli) => return last_call_worker::run_with(cli, demo::demo_worker()),

@@ -74,6 +74,18 @@ impl JobTable {
         u32::try_from(self.0.values().filter(|state| wanted(**state)).count()).unwrap_or(u32::MAX)
     }
 
+    /// Whether a death of the job's process now is no end that anybody asked for (CALL-2).
+    #[must_use]
+    pub fn may_be_rescued(&self, job: &JobId) -> bool {
+        self.get(job) == Some(JobState::Running(Stop::No))
+    }
+
+    /// Offers that are asked about.
+    #[must_use]
+    pub fn asked(&self) -> u32 {
+        self.count(|state| matches!(state, JobState::Offered { .. }))
+    }
+
     /// Jobs whose entrypoint runs.
     #[must_use]
     pub fn running(&self) -> u32 {

@@ -109,12 +109,16 @@ pub struct Limits {
     pub threshold: Option<Load>,
     /// The server's `agents.target_load`. Default 0.7.
     pub server_target: Load,
+    /// What decides on offers is a worker itself: its load has its accepted jobs in it, and after its yes it holds a
+    /// place until an assignment comes. So no yes of its is to be wasted: an offer takes a slot when it is asked about.
+    /// Default no.
+    pub counts_itself: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let usual = Load::from_thousandths(700);
-        Self { max_jobs: None, threshold: Some(usual), server_target: usual }
+        Self { max_jobs: None, threshold: Some(usual), server_target: usual, counts_itself: false }
     }
 }
 
@@ -260,7 +264,17 @@ impl Worker {
         self.limits.threshold.is_some_and(over).then_some(Declined::Load)
     }
 
+    /// Why an offer is not even to be asked about, where a yes would have to be declined.
+    fn asked_enough(&self) -> Option<Declined> {
+        let slots = self.jobs.slots() + self.jobs.asked();
+        let full = self.limits.max_jobs.is_some_and(|max| slots >= max);
+        (self.limits.counts_itself && full).then_some(Declined::Full)
+    }
+
     fn weighed_load(&self) -> Load {
+        if self.limits.counts_itself {
+            return self.load;
+        }
         effective_load(self.load, self.jobs.running(), self.jobs.accepted())
     }
 

@@ -50,6 +50,7 @@ impl World {
             worker: Worker::new(Limits {
                 max_jobs: Some(2),
                 threshold: Some(Load::WHOLE),
+                counts_itself: true,
                 ..Limits::default()
             }),
             guarded: Downstream::new(),
@@ -221,7 +222,11 @@ impl World {
                     Answer::Accept => drop(self.downstream.insert(job.clone(), There::Took)),
                     Answer::Decline | Answer::Terminate => drop(self.downstream.remove(&job)),
                 }
-                self.downstream(DownstreamInput::Heard(FromDownstream::Answer(job, answer)));
+                let awaited = self.offered.contains(&job);
+                let available = self.available;
+                self.downstream(DownstreamInput::Heard(FromDownstream::Answer(job.clone(), answer)));
+                let wasted = awaited && answer == Answer::Accept && !self.accepted.contains(&job);
+                assert!(!wasted || !available, "the yes to {job} is wasted: its place is held for nothing");
             }
             9 if self.downstream.get(&job) == Some(&There::Runs) && self.registered => {
                 self.downstream.remove(&job);

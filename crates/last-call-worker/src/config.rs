@@ -13,6 +13,7 @@ use crate::error::StartError;
 use crate::job_process::Asked;
 use crate::log::{Format, Logs};
 use crate::options::{Http, LogOptions, Options, Runner, ServerOptions, StopOptions};
+use crate::rescue::RescueOptions;
 use crate::secret::Secret;
 use crate::socket::Endpoint;
 use crate::token::Keys;
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) user_threads: Option<u16>,
     /// Where jobs are processes.
     pub(crate) processes: Option<Asked>,
+    pub(crate) rescue: RescueOptions,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) admin_socket: Option<PathBuf>,
     pub(crate) admin_token: Option<Secret>,
@@ -70,6 +72,7 @@ impl Config {
                 max_jobs: options.max_jobs,
                 threshold: threshold.unwrap_or((!development).then_some(usual)),
                 server_target: Load::from_fraction(options.server_target_load),
+                counts_itself: false,
             },
             policy: Policy { answer_within: options.answer_within, ..policy(&options.stop) },
             user_threads: options.user_threads,
@@ -78,6 +81,7 @@ impl Config {
                 initialize_within: options.initialize_timeout,
                 limits: options.limits.clone(),
             }),
+            rescue: options.rescue.clone(),
             http: options.http.unwrap_or(Http(Some(address))).0,
             admin_socket: options.admin_socket.clone(),
             admin_token: non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),

@@ -9,16 +9,29 @@
 //! | `connection.rs` | one connection of the worker: its upgrade, its frames |
 //! | `guarded.rs` | the worker in the place of user code, for one link |
 //! | `frames.rs` | what guard reads and changes in a frame |
+//! | `secrets.rs` | whose tokens count, and what guard signs |
+//! | `front.rs` | the listener that the worker dials: registrations, and all else |
+//! | `forward.rs` | stand-ins for the proxies of the worker's environment |
+//! | `relay.rs` | a connection that passes on requests, for both |
+//! | `rooms.rs` | the look into rooms, for calls whose end nobody reports |
+//! | `shim.rs` | the server's own URL for job processes, and what becomes of them |
 //!
 //! Refuses to change what the worker is: its code, its frames and its output stay as they are.
 
 mod connection;
+mod forward;
 mod frames;
+mod front;
 mod guarded;
 mod options;
 mod registrations;
+mod relay;
+#[cfg(test)]
+mod rig;
+mod rooms;
 mod run;
 mod secrets;
+mod shim;
 mod stand;
 
 pub(crate) use guarded::{FromWorker, Guarded};

@@ -203,6 +203,13 @@ impl JobContext {
         }
     }
 
+    /// Says that the job's own process died without an end of its own: its call may be rescued (CALL-2), where the worker
+    /// was asked to and the job was not told to stop. For an entrypoint that has a process for the job.
+    pub fn process_died(&self) {
+        // A worker that is gone rescues nothing.
+        let _ = self.0.events.send(FromUser::Died(JobId::from(self.id())));
+    }
+
     /// Runs `callback` with the reason once the entrypoint is over, however it ended (empty if nothing told
     /// it to stop); all callbacks run at once, within the job's grace period or what the drain left of it.
     pub fn add_shutdown_callback<F, Fut>(&self, callback: F)

@@ -8,6 +8,7 @@
 //! | main, or `last-call-link` in [`Worker::serve`] | signals, the server's socket, the core, the timers | never |
 //! | `last-call-ops` | probes, metrics, the admin socket, load samples | never |
 //! | `last-call-log` | writes log lines | never |
+//! | `last-call-proxy` | what a guarded worker asks of the server beside its jobs | never |
 //! | `last-call-processes`, `last-call-supervisor`, `last-call-errands` | watch and start jobs' processes, read `/proc`; only where jobs are processes | never |
 //! | `user` | request handlers, entrypoints, callbacks | only there |
 //!
@@ -42,7 +43,6 @@ mod otel;
 mod otel;
 pub mod process;
 mod program;
-#[cfg_attr(not(test), expect(dead_code, reason = "guard and the process runner are to use it"))]
 mod rescue;
 mod run;
 mod runner;

@@ -29,6 +29,7 @@ use crate::load::CurrentLoad;
 use crate::metrics::{Metrics, Rejected, Stage};
 use crate::observe::{Snapshot, Verb};
 use crate::offer::Reply;
+use crate::rescue::Rescues;
 use crate::runner::{FromUser, TaskRunner};
 use crate::signal::ToLink;
 use crate::socket::{Socket, SocketEvent};
@@ -36,7 +37,7 @@ use crate::systemd::Systemd;
 use crate::wire;
 
 pub(crate) use keep::Keep;
-pub(crate) use perform::CLOSE_WITHIN;
+pub(crate) use perform::{CLOSE_WITHIN, agent_identity};
 pub(crate) use solo::Solo;
 pub(crate) use watched::{Report, Watched};
 
@@ -106,6 +107,8 @@ pub(crate) struct Link {
     pub(crate) watched: Watched,
     pub(crate) beat: Arc<Beat>,
     pub(crate) keep: Keep,
+    /// Where calls whose agent died are rescued. Behind guard its own loop has it.
+    pub(crate) rescues: Option<Rescues>,
     pub(crate) connection: Connection,
     pub(crate) timers: crate::timers::Timers,
 }
@@ -279,9 +282,19 @@ impl Link {
             }
             FromUser::Finishing(job) => Input::Finishing(job),
             FromUser::Ended(job, end) => Input::Ended(job, end),
+            FromUser::Died(job) => return self.orphaned(&job),
             FromUser::Worker(said) => return self.worker_said(said),
         };
         self.core.handle(input);
+    }
+
+    /// First the rescue, then the report of the job's end.
+    fn orphaned(&self, job: &JobId) {
+        if let Some(rescues) = &self.rescues
+            && self.core.jobs().may_be_rescued(job)
+        {
+            rescues.orphaned(job, true);
+        }
     }
 
     fn worker_said(&mut self, said: FromWorker) {

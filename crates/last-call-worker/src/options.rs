@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::log::Format;
 use crate::process::Limits;
+use crate::rescue::RescueOptions;
 
 /// The commands of a worker program. Flatten it into your own clap parser, parse that with
 /// [`crate::parse`], and give it to [`crate::run_with`].
@@ -125,6 +126,9 @@ pub struct Options {
     /// behind is killed (Linux). Process 1 does so unasked
     #[arg(long, env = "LAST_CALL_REAP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Processes")]
     pub(crate) reap: bool,
+
+    #[command(flatten)]
+    pub(crate) rescue: RescueOptions,
 
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8081, in dev
     /// 127.0.0.1:0]

@@ -5,6 +5,7 @@
 //! | `supervised.rs` | [`Supervised`]: the start, the signals to its group, its end; none outlives its owner |
 //! | `threads.rs` | the thread that starts children, and the one that reads `/proc` |
 //! | `lines.rs` | what it prints, bounded in length and rate |
+//! | `descendants.rs` | what a child has started, and the ends of those |
 //! | `ended.rs` | how it ended, in words for people |
 //! | `executable.rs` | this program's own file, opened before a deploy replaces it |
 //! | `limits.rs` | what it may use, by the options of every worker |
@@ -18,6 +19,7 @@
 
 mod cgroup;
 mod confine;
+mod descendants;
 mod ended;
 mod executable;
 mod limits;
@@ -36,6 +38,7 @@ mod threads;
 
 pub use cgroup::Groups;
 pub use confine::{confine, end_with_the_parent};
+pub(crate) use descendants::Descendants;
 pub use ended::Ended;
 pub use executable::Executable;
 pub(crate) use executable::restore_name;

@@ -221,7 +221,7 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
     let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);
-            log_outcome(&report, exit);
+            log_outcome(&report, exit as u8);
             Ok(exit)
         }
         Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
@@ -232,9 +232,8 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
 }
 
 /// The last line of the log (DRAIN-8).
-pub(crate) fn log_outcome(report: &Report, exit: Exit) {
+pub(crate) fn log_outcome(report: &Report, exit_code: u8) {
     let Report { outcome, succeeded, failed } = report;
-    let exit_code = exit as u8;
     match outcome {
         Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
         Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {

@@ -41,6 +41,8 @@ pub(crate) enum FromUser {
     Started(Duration),
     Finishing(JobId),
     Ended(JobId, End),
+    /// The job's process died without an end of its own; that it ended follows.
+    Died(JobId),
     /// The worker behind guard did something.
     Worker(FromWorker),
 }

@@ -19,7 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+pub(crate) use dial::AGENT_NAME;
 pub use dial::{Dialler, Endpoint};
+pub(crate) use proxy::Proxy;
 
 /// The server's own limit on a frame (`agent_signal_message_size_limit`).
 pub(crate) const FRAME_LIMIT: usize = 2 << 20;

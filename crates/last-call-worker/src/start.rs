@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, AdminSocket};
+use crate::api::Api;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
@@ -27,6 +28,7 @@ use crate::load::LoadSampler;
 use crate::metrics::Metrics;
 use crate::observe::Snapshot;
 use crate::program::{Permissions, Program, Worker};
+use crate::rescue::{Rescues, Which};
 use crate::runner::TaskRunner;
 use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
@@ -36,6 +38,9 @@ use crate::token::Keys;
 
 /// Answers of the operations thread that are still under way at the end are waited for this long.
 pub(crate) const OPERATIONS_WITHIN: Duration = Duration::from_millis(80);
+
+/// Rescues that are under way when the worker has left are waited for this long.
+pub(crate) const RESCUES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What came of a worker.
 #[derive(Debug)]
@@ -76,6 +81,7 @@ pub(crate) struct Started {
     link: Link,
     operations: Option<std_mpsc::Receiver<()>>,
     supervisor: Option<Supervisor>,
+    rescues: Option<Rescues>,
     prewarm_failed: oneshot::Receiver<String>,
 }
 
@@ -83,6 +89,9 @@ impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
         let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
+        if let Some(rescues) = self.rescues {
+            rescues.settle(RESCUES_WITHIN);
+        }
         let deadline = Instant::now() + OPERATIONS_WITHIN;
         // Nothing is ever sent: each disconnects when its thread is done. They work side by side.
         let done = [self.supervisor.map(Supervisor::stop), self.operations];
@@ -139,7 +148,10 @@ pub(crate) fn serve(
     };
     let listener = config.http.map(listen).transpose()?;
     let server = config.endpoint.authority();
-    let source = server_of(Dialler::new(config.endpoint), config.keys);
+    let dialler = Dialler::new(config.endpoint);
+    let api = Api::new(dialler.clone(), config.keys.clone());
+    let rescues = crate::rescue::start(&config.rescue, Which::Off, api, metrics.clone())?;
+    let source = server_of(dialler, config.keys);
     let (runtime, signals) = take(signals)?;
     // Not before: a signal that ended the process by itself would leave the file behind.
     let admin = config.admin_socket.as_deref().map(AdminSocket::bind).transpose();
@@ -168,6 +180,7 @@ pub(crate) fn serve(
         metrics,
         snapshot,
         beat,
+        rescues: rescues.clone(),
     };
     let link = make_link(parts, program, processes, user.clone(), warmed);
     let (supervisor, prewarm_failed) = match pool {
@@ -175,7 +188,7 @@ pub(crate) fn serve(
         Some(pool) => (Some(pool.supervisor), pool.failed),
         None => (None, prewarm(worker.prewarm, user, warm, control)),
     };
-    Ok(Started { runtime, link, operations: Some(operations), supervisor, prewarm_failed })
+    Ok(Started { runtime, link, operations: Some(operations), supervisor, rescues, prewarm_failed })
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.
@@ -214,10 +227,11 @@ pub(crate) fn connect(
         metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
         snapshot: watch::channel(Snapshot::default()).0,
         beat: Arc::new(Beat::new()),
+        rescues: None,
     };
     let link = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
+    Ok(Started { runtime, link, operations: None, supervisor: None, rescues: None, prewarm_failed })
 }
 
 /// What a link is made of before prewarming is done.
@@ -235,6 +249,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     snapshot: watch::Sender<Snapshot>,
     beat: Arc<Beat>,
+    rescues: Option<Rescues>,
 }
 
 /// Prewarms, and lets the link begin; why not, if it fails.
@@ -310,6 +325,7 @@ fn make_link(
         watched: parts.watched,
         beat: parts.beat,
         keep: Keep::default(),
+        rescues: parts.rescues,
         connection: Connection::default(),
         timers: Timers::default(),
     }
@@ -358,11 +374,11 @@ pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-fn current_thread(what: &'static str) -> Result<Runtime, StartError> {
+pub(crate) fn current_thread(what: &'static str) -> Result<Runtime, StartError> {
     Builder::new_current_thread().enable_all().build().map_err(|error| StartError::System { what, error })
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
     spawned.map(drop).map_err(|error| StartError::System { what: "thread", error })
 }

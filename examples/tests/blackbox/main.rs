@@ -4,6 +4,7 @@
 //! Owns the claims. Refuses times: a test asserts what happened, how often and in which order, and its
 //! deadlines only keep it from waiting for ever.
 
+mod blip;
 mod cli;
 #[cfg(feature = "otel")]
 mod collector;

@@ -61,6 +61,8 @@ pub(crate) enum Jobs {
     Processes,
     /// Programs under `last-call run`.
     Programs,
+    /// Tasks of a worker behind `last-call guard`, which is what the test speaks to.
+    Guarded,
 }
 
 impl Jobs {
@@ -70,7 +72,8 @@ impl Jobs {
             Err(_) | Ok("tasks") => Self::Tasks,
             Ok("process") => Self::Processes,
             Ok("program") => Self::Programs,
-            Ok(other) => panic!("LAST_CALL_TEST_RUNNER={other}: not tasks, process or program"),
+            Ok("guard") => Self::Guarded,
+            Ok(other) => panic!("LAST_CALL_TEST_RUNNER={other}: not tasks, process, program or guard"),
         }
     }
 }
@@ -91,7 +94,7 @@ pub(crate) fn probe(url: impl AsRef<str>) -> Start {
 
 fn worker_program(jobs: Jobs) -> PathBuf {
     let probe = PathBuf::from(env!("CARGO_BIN_EXE_probe"));
-    if jobs != Jobs::Programs {
+    if matches!(jobs, Jobs::Tasks | Jobs::Processes) {
         return probe;
     }
     let run = probe.with_file_name("last-call");
@@ -103,7 +106,7 @@ fn worker_program(jobs: Jobs) -> PathBuf {
 pub(crate) fn early_threads(url: impl AsRef<str>) -> Start {
     let jobs = match Jobs::of_the_suite() {
         Jobs::Processes => Jobs::Processes,
-        Jobs::Tasks | Jobs::Programs => Jobs::Tasks,
+        Jobs::Tasks | Jobs::Programs | Jobs::Guarded => Jobs::Tasks,
     };
     Start::of(env!("CARGO_BIN_EXE_early_threads"), url.as_ref(), jobs)
 }
@@ -140,6 +143,8 @@ impl Start {
         match self.jobs {
             Jobs::Tasks => start,
             Jobs::Processes => start.env("LAST_CALL_RUNNER", "tasks"),
+            // Behind guard they are tasks already.
+            Jobs::Guarded => Self { jobs: Jobs::Guarded, ..start },
             Jobs::Programs => start.launch(|launch| launch.program(worker_program(Jobs::Tasks))),
         }
     }
@@ -148,6 +153,7 @@ impl Start {
     pub(crate) fn with_processes(self) -> Self {
         match self.jobs {
             Jobs::Processes | Jobs::Programs => self,
+            Jobs::Guarded => self.env("LAST_CALL_RUNNER", "process"),
             Jobs::Tasks => Self { jobs: Jobs::Processes, ..self }.env("LAST_CALL_RUNNER", "process"),
         }
     }
@@ -190,6 +196,12 @@ impl Start {
         // The machine's own load says nothing of this worker.
         let launch = match jobs {
             Jobs::Tasks => launch.env("PROBE_LOAD", "0.1"),
+            Jobs::Guarded => {
+                let admin = dir.path().join("admin");
+                let launch = launch.env("PROBE_LOAD", "0.1").env("LAST_CALL_GUARD_ADMIN_SOCKET", admin);
+                let launch = launch.env("LAST_CALL_GUARD_HTTP", "127.0.0.1:0").env("LAST_CALL_HTTP", "off");
+                launch.env("LAST_CALL_ADMIN_SOCKET", dir.path().join("behind"))
+            }
             Jobs::Processes => launch.env("PROBE_LOAD", "0.1").env("LAST_CALL_RUNNER", "process"),
             Jobs::Programs => launch.env("LAST_CALL_LOAD_THRESHOLD", "off"),
         };
@@ -209,6 +221,12 @@ impl Start {
         self
     }
 
+    /// The program as it would be started by [`Start::start`], for who starts it by himself; and its files, to be kept as long.
+    pub(crate) fn unstarted(self) -> (Launch, TempDir) {
+        let start = self.with_command(&[]);
+        (start.launch, start.dir)
+    }
+
     /// Starts the program with the arguments given so far and no others.
     #[track_caller]
     pub(crate) fn run(self) -> Running {
@@ -219,12 +237,21 @@ impl Start {
     /// `start`, with options behind it; for programs `run`.
     #[track_caller]
     pub(crate) fn start(self, options: &[&str]) -> Running {
-        match self.jobs {
-            Jobs::Tasks | Jobs::Processes => self.launch(|launch| launch.arg("start").args(options)).run(),
-            Jobs::Programs => {
-                self.launch(|launch| launch.arg("run").args(options).arg("--").args(PROGRAM)).run()
+        self.with_command(options).run()
+    }
+
+    fn with_command(self, options: &[&str]) -> Self {
+        let jobs = self.jobs;
+        self.launch(|launch| match jobs {
+            Jobs::Tasks | Jobs::Processes => launch.arg("start").args(options),
+            Jobs::Programs => launch.arg("run").args(options).arg("--").args(PROGRAM),
+            // What is read here is guard's log.
+            Jobs::Guarded => {
+                let quiet = "exec \"$0\" start >/dev/null 2>&1";
+                let behind = ["--", "sh", "-c", quiet, env!("CARGO_BIN_EXE_probe")];
+                launch.arg("guard").args(options).args(behind)
             }
-        }
+        })
     }
 
     /// `start`, until the server has it registered.

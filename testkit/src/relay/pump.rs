@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::script::{Cutter, Frame, Piece, Verdict};
-use super::{Direction, Lane, Shared, Way};
+use super::{Direction, End, Lane, Shared, Way};
 use crate::cut::Cut;
 
 /// Pieces between reader and writer: a frozen direction soon fills the sender's buffers, and a delay still has room to work.
@@ -30,7 +30,7 @@ pub(super) struct Pump {
     shared: Arc<Shared>,
     connection: u64,
     direction: Direction,
-    cut: watch::Sender<Option<Cut>>,
+    end: watch::Sender<Option<End>>,
     lane: watch::Receiver<Lane>,
     /// Half-closes ordered before this connection came.
     closes: u64,
@@ -41,11 +41,11 @@ impl Pump {
         shared: Arc<Shared>,
         connection: u64,
         direction: Direction,
-        cut: watch::Sender<Option<Cut>>,
+        end: watch::Sender<Option<End>>,
     ) -> Self {
         let lane = shared.way(direction).lane.subscribe();
         let closes = lane.borrow().closes;
-        Self { shared, connection, direction, cut, lane, closes }
+        Self { shared, connection, direction, end, lane, closes }
     }
 
     /// Carries bytes until the sender ends or a half-close is ordered, and then ends the receiver's side.
@@ -93,6 +93,9 @@ impl Pump {
                 }
             }
         }
+        if self.direction == Direction::ToServer {
+            self.shared.left().insert(self.connection);
+        }
         // A frame that was to go behind the next, and the half of one, still arrive before the end.
         for bytes in held.into_iter().chain([cutter.rest()]) {
             let _ = due.send(Due { at: last, bytes }).await;
@@ -118,7 +121,7 @@ impl Pump {
                 return Some((Duration::ZERO, before.into_iter().collect()));
             }
             Verdict::Close => {
-                self.cut.send_replace(Some(Cut::Fin));
+                self.end.send_replace(Some(End::Cut(Cut::Fin)));
                 return None;
             }
         };
@@ -135,7 +138,7 @@ impl Pump {
 }
 
 /// SplitMix64: well-mixed numbers from a counter.
-fn split_mix(counter: u64) -> u64 {
+pub(crate) fn split_mix(counter: u64) -> u64 {
     let mut mixed = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -167,6 +170,8 @@ async fn write(to: &mut WriteHalf<TcpStream>, way: &Way, mut pieces: mpsc::Recei
             }
         }
     }
+    // An end arrives as little as a byte does.
+    let _ = lane.wait_for(|lane| !lane.frozen).await;
 }
 
 /// Counts bytes that have arrived, and freezes the direction when its budget is used up.

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::event::What;
-use super::shared::{Answer, Handle, Out, Shared};
+use super::shared::{Answer, Handle, Out, Script, Shared};
 use crate::cut::Cut;
 use crate::wire;
 
@@ -177,15 +177,17 @@ impl Reader {
                 if let FromWorker::Availability(answer) = &message {
                     self.answered(answer, at);
                 }
+                // As it is now: who sees the message in the log may change it.
+                let script = self.shared.script().clone();
                 let read = self.reads;
                 let what = What::Message { message: message.clone(), size, read };
                 // Who waits for a registration offers next: it must find the worker registered.
                 if matches!(message, FromWorker::Register(_)) {
-                    self.react(message);
+                    self.react(&script, message);
                     self.record(what);
                 } else {
                     self.record(what);
-                    self.react(message);
+                    self.react(&script, message);
                 }
             }
             Ok(None) => self.garbled(bytes, "a message of no known kind".to_owned()),
@@ -205,15 +207,11 @@ impl Reader {
     }
 
     /// What the real server does by itself, as far as the script asks for it.
-    fn react(&self, message: FromWorker) {
-        let (register, assign) = {
-            let script = self.shared.script();
-            (script.register, script.assign)
-        };
+    fn react(&self, script: &Script, message: FromWorker) {
         match message {
             FromWorker::Register(_) => {
                 let _ = self.shared.with(self.number, |handle| handle.registered = true);
-                if register {
+                if script.register {
                     self.send(ToWorker::Register(proto::RegisterWorkerResponse {
                         worker_id: format!("AW_stub{}", self.number),
                         server_info: Some(proto::ServerInfo {
@@ -227,7 +225,7 @@ impl Reader {
                 }
             }
             FromWorker::Availability(answer) if answer.available => {
-                if let Some(delay) = assign {
+                if let Some(delay) = script.assign {
                     self.assign(answer.job_id, delay);
                 }
             }

@@ -4,6 +4,7 @@ mod busy;
 mod child;
 mod livekit;
 mod netns;
+mod peer;
 mod proxy;
 mod python;
 mod relay;

@@ -152,6 +152,42 @@ fn a_cut_reaches_both_sides() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn an_abandoned_connection_is_silent_and_has_no_end() -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let relay = Relay::start(listener.local_addr()?)?;
+    let mut client = TcpStream::connect(relay.address())?;
+    let (mut server, _) = listener.accept()?;
+    client.write_all(b"x")?;
+    assert_eq!(read(&mut server, 1)?, b"x");
+    relay.abandon();
+    client.write_all(b"lost")?;
+    assert!(silent(&mut server)?);
+    server.write_all(b"lost")?;
+    assert!(silent(&mut client)?);
+    drop(client);
+    assert!(silent(&mut server)?, "the end of one side reached the other");
+
+    let mut next = TcpStream::connect(relay.address())?;
+    let (mut server, _) = listener.accept()?;
+    next.write_all(b"y")?;
+    assert_eq!(read(&mut server, 1)?, b"y");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_leaves_a_frozen_connection_has_left_and_is_not_heard() -> Result<()> {
+    let (client, relay, mut server) = pair()?;
+    relay.freeze(Direction::ToServer);
+    assert!(relay.left().is_empty());
+    drop(client);
+    assert!(silent(&mut server)?);
+    assert!(relay.left().contains(&1));
+    relay.thaw(Direction::ToServer);
+    assert_eq!(server.read(&mut [0])?, 0);
+    Ok(())
+}
+
 /// A client of a stub, with the script between them.
 fn scripted(
     judge: impl FnMut(&Frame) -> Verdict + Send + 'static,

@@ -32,13 +32,13 @@ pub(super) fn fetch(cache: &Cache) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When npm fails.
-pub(crate) fn install(folder: &Path, packages: &[&str]) -> Result<()> {
+pub(super) fn install(folder: &Path, packages: &[&str]) -> Result<()> {
     let mut install = Command::new("npm");
     install.args(["install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix"]).arg(folder);
     step::run("node packages", install.args(packages))
 }
 
 /// The packages in a folder.
-pub(crate) fn modules(folder: &Path) -> PathBuf {
+pub(super) fn modules(folder: &Path) -> PathBuf {
     folder.join("node_modules")
 }

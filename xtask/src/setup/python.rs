@@ -32,7 +32,7 @@ pub(super) fn fetch(cache: &Cache) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When it cannot be made or filled.
-pub(crate) fn environment<'p>(place: &Path, packages: impl IntoIterator<Item = &'p OsStr>) -> Result<()> {
+pub(super) fn environment<'p>(place: &Path, packages: impl IntoIterator<Item = &'p OsStr>) -> Result<()> {
     let mut make = Command::new("python3");
     step::run("python environment", make.args(["-m", "venv", "--clear"]).arg(place))?;
     let mut fill = Command::new(interpreter(place));
@@ -41,6 +41,6 @@ pub(crate) fn environment<'p>(place: &Path, packages: impl IntoIterator<Item = &
 }
 
 /// The interpreter of an environment.
-pub(crate) fn interpreter(place: &Path) -> PathBuf {
+pub(super) fn interpreter(place: &Path) -> PathBuf {
     place.join("bin/python")
 }

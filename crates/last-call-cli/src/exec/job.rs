@@ -188,7 +188,14 @@ impl Watch<'_> {
             ended
         };
         tracing::info!(%ended, "the program has ended");
-        self.process.verdict(&ended, heard.failure())
+        let failure = heard.failure();
+        // A program that exits, or says that it failed, has had an end of its own.
+        let died = failure.is_none() && !matches!(ended, Ended::Exit(_));
+        let verdict = self.process.verdict(&ended, failure);
+        if died && verdict.is_err() {
+            self.job.process_died();
+        }
+        verdict
     }
 
     /// Tells the program what the job is told, and looks after it. Never done.

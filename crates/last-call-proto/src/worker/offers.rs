@@ -44,7 +44,7 @@ impl Worker {
             None if self.ending.departing.contains(&job) || self.outbox.holds_end_of(&job) => {
                 self.decline(&job, Declined::Duplicate);
             }
-            None => match self.why_not() {
+            None => match self.why_not().or_else(|| self.asked_enough()) {
                 Some(why) => self.decline(&job, why),
                 None => {
                     self.jobs.set(job.clone(), JobState::Offered { alive: false });

@@ -66,7 +66,12 @@ impl Scope {
         let usual = Load::from_thousandths(700);
         Self {
             name,
-            limits: Limits { max_jobs: Some(2), threshold: Some(usual), server_target: usual },
+            limits: Limits {
+                max_jobs: Some(2),
+                threshold: Some(usual),
+                server_target: usual,
+                counts_itself: false,
+            },
             budget,
             workers: 1,
             healthy: false,

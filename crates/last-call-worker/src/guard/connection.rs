@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::frames;
 use super::guarded::{Attached, FromWorker};
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 use crate::runner::FromUser;
 use crate::socket::FRAME_LIMIT;
 
@@ -49,6 +49,8 @@ pub(super) struct Arrival {
 pub(super) enum Sdk {
     /// livekit-agents, which is the one that reports how jobs end.
     Python,
+    /// A worker of Last Call.
+    Ours,
     /// @livekit/agents sends no name, as many others do not.
     Unknown,
 }
@@ -56,14 +58,23 @@ pub(super) enum Sdk {
 impl Sdk {
     fn of(request: &Request) -> Self {
         let agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-        if agent.is_some_and(|agent| agent.contains("aiohttp")) { Self::Python } else { Self::Unknown }
+        match agent.unwrap_or_default() {
+            agent if agent.contains("aiohttp") => Self::Python,
+            agent if agent.starts_with(crate::socket::AGENT_NAME) => Self::Ours,
+            _ => Self::Unknown,
+        }
     }
 
-    /// Whether such a worker loses no call when it is told to drain while calls run: livekit-agents from 1.8.9 on.
+    /// Whether such a worker loses no call when it is told to drain while calls run: ours, and livekit-agents from 1.8.9
+    /// on.
     pub(super) fn drains_well(self, version: &str) -> bool {
         let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
-        self == Self::Python && (next(), next(), next()) >= (1, 8, 9)
+        match self {
+            Self::Python => (next(), next(), next()) >= (1, 8, 9),
+            Self::Ours => true,
+            Self::Unknown => false,
+        }
     }
 }
 
@@ -110,7 +121,7 @@ async fn try_serve(
     let (to, outgoing) = mpsc::unbounded_channel();
     let (link, linked) = oneshot::channel();
     let failed_is_died = sdk == Sdk::Python;
-    let connection = Attached { number, to, json, failed_is_died };
+    let connection = Attached { number, to, json, failed_is_died, reports: sdk != Sdk::Unknown };
     let arrival = Arrival { register, request, query, sdk, connection, link };
     if arrivals.send(arrival).is_err() {
         return Ok(());
@@ -130,12 +141,13 @@ async fn upgrade(
 ) -> Result<(WebSocketStream<TcpStream>, Asked), String> {
     let mut asked = None;
     let look = |request: &Request, response: Response| {
-        if let Err(refused) = secrets.verify_worker(request) {
+        if let Err(refused) = secrets.verify_worker(request.headers(), request.uri()) {
+            tracing::error!(reason = %refused, "a worker is not let in");
             let mut answer = ErrorResponse::new(Some(refused.to_string()));
             *answer.status_mut() = StatusCode::UNAUTHORIZED;
             return Err(answer);
         }
-        asked = Some((request.uri().query().unwrap_or_default().to_owned(), Sdk::of(request)));
+        asked = Some((secrets::without_token(request.uri().query().unwrap_or_default()), Sdk::of(request)));
         Ok(response)
     };
     let limits =
@@ -169,9 +181,8 @@ async fn carry(
                 Message::Close(_) => break,
                 Message::Text(_) | Message::Ping(_) | Message::Frame(_) => continue,
             };
-            if link.send(FromUser::Worker(said)).is_err() {
-                break;
-            }
+            // A link that has left has no use for it.
+            let _ = link.send(FromUser::Worker(said));
         }
     };
     let writing = async {
@@ -180,7 +191,7 @@ async fn carry(
                 return;
             }
         }
-        // The link has left.
+        // Nobody has anything more to say.
         let _ = sink.close().await;
     };
     tokio::select! {

@@ -10,6 +10,8 @@ use livekit_protocol as livekit;
 use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint};
 
+use crate::link::agent_identity;
+
 /// `ServerMessage.assignment` and `JobAssignment.url`.
 const ASSIGNMENT: u32 = 3;
 const URL: u32 = 2;
@@ -52,14 +54,11 @@ pub(super) fn read(bytes: &Bytes) -> Option<Said> {
     Some(Said::Heeded(heeded))
 }
 
-/// The identity that an answer gives the agent; the server's own choice where it gives none.
+/// Who the agent of a job is that was answered so.
 pub(super) fn identity(answer: &Bytes, job: &JobId) -> String {
-    match livekit::WorkerMessage::decode(answer.clone()).ok().and_then(|frame| frame.message) {
-        Some(Up::Availability(answer)) if !answer.participant_identity.is_empty() => {
-            answer.participant_identity
-        }
-        _ => format!("agent-{job}"),
-    }
+    let frame = livekit::WorkerMessage::decode(answer.clone()).ok().and_then(|frame| frame.message);
+    let Some(Up::Availability(answer)) = frame else { return agent_identity("", job) };
+    agent_identity(&answer.participant_identity, job)
 }
 
 /// The end of a job, as the server says it.

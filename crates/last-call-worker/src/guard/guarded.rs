@@ -48,6 +48,8 @@ pub(crate) struct Attached {
     pub(super) json: bool,
     /// Its own word for a job that failed means that the job's process died.
     pub(super) failed_is_died: bool,
+    /// It says how its jobs end.
+    pub(super) reports: bool,
 }
 
 impl Attached {
@@ -73,8 +75,14 @@ pub(crate) struct Surroundings {
 /// What becomes of a call, for whoever rescues it and knows its process.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
-    /// It runs from now on, by an agent of this identity.
-    Began(Arc<livekit::Job>, String),
+    /// It runs from now on.
+    Began {
+        job: Arc<livekit::Job>,
+        /// The agent's identity.
+        agent: String,
+        /// The worker will say how it ends.
+        reported: bool,
+    },
     /// It had its end.
     Ended(JobId),
     /// It has no agent any more, or soon will not.
@@ -276,7 +284,8 @@ impl Guarded {
         if let Some(known) = self.jobs.get_mut(job) {
             // What it says from here on is a report.
             known.said = None;
-            let began = Call::Began(known.job.clone(), known.identity.clone());
+            let reported = self.connection.as_ref().is_none_or(|connection| connection.reports);
+            let began = Call::Began { job: known.job.clone(), agent: known.identity.clone(), reported };
             self.say(began);
         }
     }

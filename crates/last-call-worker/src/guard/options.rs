@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::secrets::Right;
 use crate::options::{Http, LogOptions, ServerOptions, StopOptions, Threshold, duration, fraction};
+use crate::rescue::RescueOptions;
 
 /// Put a guard in front of an unchanged Python or Node worker: no SIGTERM swallowed, no offer unanswered, no call
 /// lost with its worker
@@ -77,10 +79,36 @@ pub struct GuardOptions {
     /// it prints becomes log lines
     #[arg(long, env = "LAST_CALL_ON_WEDGED", value_name = "COMMAND", help_heading = "Worker")]
     pub(super) on_wedged: Option<String>,
+    /// Leave job processes guard's address: their calls of the server's API then pass through guard
+    #[arg(long, env = "LAST_CALL_NO_SHIM", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Worker")]
+    pub(super) no_shim: bool,
     /// Stay as a tiny init and run guard as its child: orphans are reaped, and whatever a killed guard leaves behind
     /// is killed (Linux). Process 1 does so unasked
     #[arg(long, env = "LAST_CALL_REAP", action = ArgAction::SetTrue, value_parser = BoolishValueParser::new(), help_heading = "Worker")]
     pub(super) reap: bool,
+
+    /// Whether the worker has the real API key and secret, or a pair that counts with guard alone. Under hold guard
+    /// signs for it what --allow lists; what calls other services with the secret stops working: docs/guard.md
+    #[arg(
+        long,
+        env = "LAST_CALL_SECRETS",
+        value_name = "MODE",
+        default_value = "pass",
+        help_heading = "Secrets"
+    )]
+    pub(super) secrets: SecretsMode,
+    /// What guard signs for the worker under --secrets hold, of the server's API [default: room:own,dispatch:own]
+    #[arg(
+        long,
+        env = "LAST_CALL_ALLOW",
+        value_name = "RIGHTS",
+        value_delimiter = ',',
+        help_heading = "Secrets"
+    )]
+    pub(super) allow: Option<Vec<Right>>,
+
+    #[command(flatten)]
+    pub(super) rescue: RescueOptions,
 
     /// Where probes and metrics are served, read-only; "off" is nowhere [default: 0.0.0.0:8082]
     #[arg(long, env = "LAST_CALL_GUARD_HTTP", value_name = "ADDRESS", help_heading = "Operations")]
@@ -95,6 +123,14 @@ pub struct GuardOptions {
     pub(super) program: Vec<OsString>,
 }
 
+impl GuardOptions {
+    /// The worker: a program and its arguments.
+    #[must_use]
+    pub fn program(&self) -> &[OsString] {
+        &self.program
+    }
+}
+
 /// When the worker hears of a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ForwardWhen {
@@ -102,6 +138,15 @@ pub(super) enum ForwardWhen {
     Now,
     /// When its last call is over
     WhenIdle,
+}
+
+/// Who knows the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum SecretsMode {
+    /// The worker has the real pair
+    Pass,
+    /// The worker has a pair of its own, of which guard makes what the server takes
+    Hold,
 }
 
 /// When the worker is started again.

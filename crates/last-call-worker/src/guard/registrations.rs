@@ -49,6 +49,9 @@ pub(super) struct Registrations {
     slots: BTreeMap<u64, Slot>,
     links: JoinSet<(u64, Report)>,
     made: u64,
+    /// Connections of the worker whose link has left: the worker is told to end before they close, or it would take that
+    /// for a fault and connect anew.
+    left_open: Vec<mpsc::UnboundedSender<Message>>,
 }
 
 /// One registration of the worker, by what it said at it.
@@ -89,6 +92,7 @@ impl Registrations {
             slots: BTreeMap::new(),
             links: JoinSet::new(),
             made: 0,
+            left_open: Vec::new(),
         }
     }
 
@@ -108,7 +112,7 @@ impl Registrations {
             }
             None => return std::future::pending().await,
         };
-        self.slots.remove(&number);
+        self.left_open.extend(self.slots.remove(&number).map(|slot| slot.connection));
         self.shown.change(|seen| drop(seen.links.remove(&number)));
         Some(report)
     }
@@ -148,7 +152,8 @@ impl Registrations {
     }
 
     /// The worker's process is gone.
-    pub(super) fn died(&self) {
+    pub(super) fn died(&mut self) {
+        self.left_open.clear();
         self.slots.values().for_each(|slot| slot.tell(FromWorker::Died));
     }
 
@@ -228,6 +233,7 @@ impl Registrations {
             watched: Watched::new(server),
             beat: beat.clone(),
             keep: Keep::default(),
+            rescues: None,
             connection: Connection::default(),
             timers: Timers::default(),
         }

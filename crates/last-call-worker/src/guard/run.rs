@@ -2,23 +2,29 @@
 //!
 //! Owns the threads, and what guard and worker need before the one loop begins. Refuses user code: none runs here.
 
-use std::io::IsTerminal;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use last_call_proto::{Forward, Limits, Load, Policy, Restart, Ward, WardLimits};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use super::front::Front;
 use super::guarded::Surroundings;
-use super::options::{ForwardWhen, GuardOptions, RestartWhen};
+use super::options::{ForwardWhen, GuardOptions, RestartWhen, SecretsMode};
 use super::registrations::{Parts, Registrations};
-use super::secrets::Secrets;
+use super::rooms::Rooms;
+use super::secrets::{Right, Secrets};
+use super::shim::Shim;
 use super::stand::{Left, MakeCommand, Stand};
+use super::{forward, front};
 use crate::admin::AdminSocket;
+use crate::api::Api;
 use crate::config::{self, Mode};
 use crate::error::StartError;
 use crate::exit::Exit;
@@ -28,36 +34,49 @@ use crate::metrics::Metrics;
 use crate::observe::Snapshot;
 use crate::options::Http;
 use crate::process::Ended;
+use crate::rescue::{Rescues, Which};
 use crate::run::{as_a_program, log_outcome, log_panics};
 use crate::secret::Secret;
 use crate::socket::Dialler;
-use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
+use crate::start::{Controls, OPERATIONS_WITHIN, RESCUES_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
+use crate::token::Keys;
 
 /// guard's own port: the worker behind it has one too.
 const PORT: u16 = 8082;
 
 /// Runs guard with its worker until nothing is left of either; the code to exit with. Call it first in a `main` that is
-/// not async.
+/// not async. `command` makes the command that starts the worker, which is to end with its parent.
 #[must_use]
-pub fn run_guard(options: GuardOptions) -> ExitCode {
+pub fn run_guard(
+    options: GuardOptions,
+    command: impl Fn(&[OsString]) -> io::Result<Command> + Send + 'static,
+) -> ExitCode {
     crate::process::restore_name();
-    as_a_program(|| (options.reap, options), guard)
+    as_a_program(
+        || (options.reap, options),
+        |options: GuardOptions, controls| {
+            let program = options.program.clone();
+            guard(&options, controls, Box::new(move || command(&program)))
+        },
+    )
 }
 
-fn guard(options: GuardOptions, controls: Controls) -> Result<ExitCode, StartError> {
+fn guard(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<ExitCode, StartError> {
     if cfg!(panic = "abort") {
         return Err(StartError::PanicAborts);
     }
     let telemetry = crate::otel::start();
-    config::logging(&options.log, Mode::Production, std::io::stdout().is_terminal())?;
+    config::logging(&options.log, Mode::Production, io::stdout().is_terminal())?;
     telemetry.log();
     log_panics();
     crate::init::warn_without_one(controls.threads);
     crate::process::begin().map_err(|error| StartError::System { what: "thread", error })?;
-    let started = start(options, controls)?;
-    let Started { runtime, stand, operations } = started;
+    let Started { runtime, stand, operations, rescues } = start(options, controls, command)?;
     let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(stand.run())));
+    if let Some(rescues) = rescues {
+        rescues.settle(RESCUES_WITHIN);
+    }
     let deadline = Instant::now() + OPERATIONS_WITHIN;
     // Nothing is ever sent: it disconnects when its thread is done.
     let _ = operations.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -72,11 +91,12 @@ fn guard(options: GuardOptions, controls: Controls) -> Result<ExitCode, StartErr
 
 fn leave(left: &Left) -> ExitCode {
     let exit = Exit::from(&left.report.outcome);
-    log_outcome(&left.report, exit);
-    match &left.with {
-        Some(ended) if exit == Exit::Finished => ExitCode::from(code(ended)),
-        _ => exit.into(),
-    }
+    let code = match &left.with {
+        Some(ended) if exit == Exit::Finished => code(ended),
+        _ => exit as u8,
+    };
+    log_outcome(&left.report, code);
+    code.into()
 }
 
 /// As a shell says it.
@@ -93,9 +113,10 @@ struct Started {
     runtime: Runtime,
     stand: Stand,
     operations: std::sync::mpsc::Receiver<()>,
+    rescues: Option<Rescues>,
 }
 
-fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartError> {
+fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<Started, StartError> {
     let endpoint = config::endpoint(&options.server)?;
     let keys = config::keys(&options.server)?;
     let Controls { control: _, orders, signals, threads: _ } = controls;
@@ -123,16 +144,25 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
     let operations = start_operations(Arc::new(ops), listener, admin, load)?;
 
-    let secrets = Arc::new(Secrets);
+    let secrets = Arc::new(secrets(options, keys.clone())?);
     let dialler = Dialler::new(endpoint.clone());
-    let (front, streams) = listen_for_worker(&runtime)?;
+    let (front, streams) = front::start(dialler.clone(), secrets.clone())?;
+    let forward = forward::start(&front, config::non_empty)?;
+    let shim = shim(options, endpoint.as_str(), &front);
+    let news = {
+        let _within = runtime.enter();
+        shim.as_ref().and_then(|shim| shim.news().ok())
+    };
+    let api = Api::new(dialler.clone(), keys.clone());
+    let rooms = Rooms::new(api.clone(), front.runtime.clone());
+    let rescues = crate::rescue::start(&options.rescue, Which::Crashed, api, metrics.clone())?;
     let (calls, calls_taken) = mpsc::unbounded_channel();
     let systemd = Systemd::from_env(endpoint.authority());
     let parts = Parts {
         dialler,
         keys,
-        limits: limits(&options),
-        policy: policy(&options),
+        limits: limits(options),
+        policy: policy(options),
         load: measured,
         metrics: metrics.clone(),
         beat: beat.clone(),
@@ -143,9 +173,15 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
         },
     };
     let stand = Stand {
-        ward: Ward::new(ward(&options)),
+        ward: Ward::new(ward(options)),
         registrations: Registrations::new(parts, snapshot),
-        command: command(&options, front),
+        command,
+        front,
+        forward,
+        shim,
+        news,
+        rooms,
+        rescues: rescues.clone(),
         signals,
         control: orders,
         verbs: verbs_taken,
@@ -156,41 +192,39 @@ fn start(options: GuardOptions, controls: Controls) -> Result<Started, StartErro
         info,
         systemd,
         beat,
+        on_wedged: options.on_wedged.clone(),
         exit_within: options.exit_within,
         register_within: options.register_within,
     };
-    Ok(Started { runtime, stand, operations })
+    Ok(Started { runtime, stand, operations, rescues })
 }
 
-fn listen_for_worker(
-    runtime: &Runtime,
-) -> Result<(SocketAddr, mpsc::UnboundedReceiver<std::net::TcpStream>), StartError> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0));
-    let listener = listener.map_err(|error| StartError::System { what: "port of loopback", error })?;
-    let address = listener.local_addr().map_err(|error| StartError::System { what: "port", error })?;
-    listener.set_nonblocking(true).map_err(|error| StartError::System { what: "port", error })?;
-    let (to, streams) = mpsc::unbounded_channel();
-    runtime.spawn(async move {
-        let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(stream.into_std().map(|stream| to.send(stream))),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    Ok((address, streams))
+fn secrets(options: &GuardOptions, keys: Keys) -> Result<Secrets, StartError> {
+    match (options.secrets, &options.allow) {
+        (SecretsMode::Hold, Some(allowed)) => Secrets::hold(keys, allowed.clone()),
+        (SecretsMode::Hold, None) => Secrets::hold(keys, Right::USUAL.to_vec()),
+        (SecretsMode::Pass, None) => Ok(Secrets::pass(keys)),
+        (SecretsMode::Pass, Some(_)) => Err(StartError::Usage(
+            "--allow is for a worker without the secret: say --secrets hold as well".to_owned(),
+        )),
+    }
 }
 
-fn command(options: &GuardOptions, front: SocketAddr) -> MakeCommand {
-    let program = options.program.clone();
-    Box::new(move || {
-        let mut words = program.iter();
-        let mut command = Command::new(words.next().map(std::ffi::OsString::as_os_str).unwrap_or_default());
-        command.args(words);
-        command.env("LIVEKIT_URL", format!("ws://{front}"));
-        command
+/// The shim, unless it is not wanted or cannot be: then job processes see guard's address.
+fn shim(options: &GuardOptions, server: &str, front: &Front) -> Option<Shim> {
+    // The key that a worker without the secret has is of no use with the server itself.
+    if options.no_shim || options.secrets == SecretsMode::Hold {
+        return None;
+    }
+    let shim = Shim::new(server, &front.url);
+    shim.inspect_err(|error| {
+        tracing::warn!(
+            %error,
+            "no shim: job processes see guard's address in LIVEKIT_URL, and calls of Node are not seen to end; give \
+             guard a directory for temporary files (TMPDIR)"
+        );
     })
+    .ok()
 }
 
 /// What the worker says of its own load goes by its own threshold: here only the whole counts as full.
@@ -200,6 +234,7 @@ fn limits(options: &GuardOptions) -> Limits {
         max_jobs: options.max_jobs,
         threshold: own.or(Some(Load::WHOLE)),
         server_target: Load::from_fraction(options.server_target_load),
+        counts_itself: true,
     }
 }
 

@@ -9,18 +9,25 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use last_call_proto::{Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
+use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
 
 use super::connection::{self, Arrival};
-use super::guarded::Call;
+use super::forward::Forward;
+use super::front::Front;
+use super::guarded::{Call, FromWorker};
 use super::registrations::Registrations;
+use super::rooms::{LOOK_EVERY, Rooms};
 use super::secrets::Secrets;
+use super::shim::{News, Shim, ShimNews};
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Ended, Start, Supervised};
+use crate::process::{Descendants, Ended, Said, Start, Supervised};
+use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::systemd::Systemd;
 
@@ -29,24 +36,36 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A worker that ran so long did not fail at its start.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
 
+/// A look at a wedged worker that takes longer is given up.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+
 /// What a worker's start needs: a fresh command for each.
-pub(super) type MakeCommand = Box<dyn Fn() -> Command + Send>;
+pub(super) type MakeCommand = Box<dyn Fn() -> io::Result<Command> + Send>;
 
 /// Everything that the loop is made of.
 pub(super) struct Stand {
     pub(super) ward: Ward,
     pub(super) registrations: Registrations,
     pub(super) command: MakeCommand,
+    pub(super) shim: Option<Shim>,
+    pub(super) news: Option<News>,
+    pub(super) rooms: Rooms,
+    pub(super) rescues: Option<Rescues>,
     pub(super) signals: ToLink,
     pub(super) control: mpsc::UnboundedReceiver<Control>,
     pub(super) verbs: mpsc::UnboundedReceiver<Verb>,
     pub(super) streams: mpsc::UnboundedReceiver<std::net::TcpStream>,
     pub(super) calls: mpsc::UnboundedReceiver<Call>,
     pub(super) secrets: Arc<Secrets>,
+    /// What the worker dials.
+    pub(super) front: Front,
+    /// What it dials for its proxies, if it has some.
+    pub(super) forward: Option<Forward>,
     pub(super) shown: watch::Receiver<Snapshot>,
     pub(super) info: Arc<std::sync::OnceLock<WorkerInfo>>,
     pub(super) systemd: Option<Systemd>,
     pub(super) beat: Arc<Beat>,
+    pub(super) on_wedged: Option<String>,
     pub(super) exit_within: Duration,
     pub(super) register_within: Duration,
 }
@@ -70,6 +89,12 @@ enum Happened {
     Arrived(Box<Arrival>),
     Connected(std::net::TcpStream),
     Call(Call),
+    News(ShimNews),
+    /// These calls' agents have left their rooms.
+    Gone(Vec<JobId>),
+    /// Something that the worker started has ended.
+    Descendant,
+    LookIntoRooms,
     Left(Option<Report>),
     Started(io::Result<Supervised>),
     Ended(Ended),
@@ -81,6 +106,10 @@ enum Happened {
 
 /// What changes while it runs.
 struct State {
+    beat: Interval,
+    looks: Interval,
+    /// What the worker has started, where it runs.
+    descendants: Option<Descendants>,
     process: Process,
     timers: BTreeMap<WardTimer, Instant>,
     arrivals: (mpsc::UnboundedSender<Arrival>, mpsc::UnboundedReceiver<Arrival>),
@@ -89,14 +118,31 @@ struct State {
     report: Report,
     last_end: Option<Ended>,
     draining: bool,
+    wedged: bool,
+    /// Processes that jobs run in, as far as they are known.
+    job_processes: BTreeMap<JobId, u32>,
     leaving: Option<Leaving>,
+}
+
+impl State {
+    /// Signals a job's process, where it is known; nothing else ends a job that does not end by itself.
+    fn signal(&self, job: &JobId, signal: Signal) {
+        if let Some(pid) = self.job_processes.get(job).and_then(|pid| i32::try_from(*pid).ok()) {
+            // Whoever has ended needs no signal.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
 }
 
 impl Stand {
     /// Runs until the worker is gone and nothing is owed to anybody.
     pub(super) async fn run(mut self) -> Left {
         let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
+        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
         let mut state = State {
+            beat: every(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY)),
+            looks: every(LOOK_EVERY),
+            descendants: None,
             process: Process::None,
             timers: BTreeMap::new(),
             arrivals: mpsc::unbounded_channel(),
@@ -104,24 +150,24 @@ impl Stand {
             report,
             last_end: None,
             draining: false,
+            wedged: false,
+            job_processes: BTreeMap::new(),
             leaving: None,
         };
-        let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
-        let mut beat = tokio::time::interval(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.ward(WardInput::Begin, &mut state);
         loop {
             if let Some(leaving) = state.leaving {
                 let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
                 return Left { report: state.report, with };
             }
-            let happened = self.happens(&mut state, &mut beat).await;
+            let happened = self.happens(&mut state).await;
             self.beat.beat();
             self.take(happened, &mut state);
         }
     }
 
-    async fn happens(&mut self, state: &mut State, beat: &mut tokio::time::Interval) -> Happened {
+    async fn happens(&mut self, state: &mut State) -> Happened {
+        let State { beat, looks, .. } = state;
         let due = state.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
         let due = async {
             match due {
@@ -145,16 +191,32 @@ impl Stand {
                 Process::Runs(child) => Happened::Ended(child.ended().await),
             }
         };
+        let descendant = async {
+            match &mut state.descendants {
+                Some(descendants) => descendants.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let news = async {
+            match &mut self.news {
+                Some(news) => news.next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             control = self.signals.next() => Happened::Control(control),
             Some(control) = self.control.recv() => Happened::Control(control),
             Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
             Some(call) = self.calls.recv() => Happened::Call(call),
+            news = news => Happened::News(news),
             Some(stream) = self.streams.recv() => Happened::Connected(stream),
             Some(arrival) = state.arrivals.1.recv() => Happened::Arrived(Box::new(arrival)),
             left = self.registrations.left() => Happened::Left(left),
+            jobs = self.rooms.gone() => Happened::Gone(jobs),
             happened = process => happened,
+            _ = descendant => Happened::Descendant,
+            _ = looks.tick() => Happened::LookIntoRooms,
             happened = due => happened,
             () = late => Happened::Late,
             Ok(()) = self.shown.changed() => Happened::Shown,
@@ -170,10 +232,19 @@ impl Stand {
                 tokio::spawn(connection::serve(stream, self.secrets.clone(), arrivals));
             }
             Happened::Arrived(arrival) => self.arrived(*arrival, state),
-            Happened::Call(call) => self.call(call),
+            Happened::Call(call) => self.call(call, state),
+            Happened::News(news) => self.heard(news, state),
+            Happened::Gone(jobs) => {
+                for job in jobs {
+                    tracing::info!(job_id = %job, "its agent has left the room, and its worker says nothing: it has ended");
+                    self.registrations.tell(|| FromWorker::JobDied(job.clone(), End::Success));
+                }
+            }
+            Happened::Descendant | Happened::LookIntoRooms => self.rooms.look(),
             Happened::Left(report) => self.left(report, state),
             Happened::Started(Ok(child)) => {
                 tracing::info!(pid = child.pid(), "the worker runs");
+                state.descendants = Some(Descendants::of(child.pid()));
                 state.process = Process::Runs(child);
             }
             Happened::Started(Err(error)) => {
@@ -194,7 +265,13 @@ impl Stand {
                      load_dotenv(override=True) with a LIVEKIT_URL, for a --url flag"
                 );
             }
-            Happened::Shown => {}
+            Happened::Shown => {
+                let wedged = self.shown.borrow_and_update().wedged;
+                if wedged && !std::mem::replace(&mut state.wedged, wedged) {
+                    self.look_at_wedged(state);
+                }
+                state.wedged = wedged;
+            }
             Happened::Beat => {
                 self.registrations.let_go(std::time::Instant::now());
             }
@@ -238,7 +315,56 @@ impl Stand {
         self.registrations.arrived(arrival);
     }
 
-    fn call(&mut self, _call: Call) {}
+    fn call(&mut self, call: Call, state: &State) {
+        match call {
+            Call::Began { job, agent, reported } => {
+                let id = JobId::from(job.id.as_str());
+                let room = job.room.as_ref().map_or("", |room| room.name.as_str());
+                self.secrets.begin(id.clone(), room);
+                // With the shim the end of the job's process is heard of.
+                if !reported && self.news.is_none() {
+                    self.rooms.begin(id, room, &agent);
+                }
+                if let Some(rescues) = &self.rescues {
+                    rescues.assigned(&job, &agent);
+                }
+            }
+            Call::Ended(job) => {
+                self.secrets.end(&job);
+                self.rooms.end(&job);
+                if let Some(rescues) = &self.rescues {
+                    rescues.ended(&job);
+                }
+            }
+            Call::Orphaned(job) => {
+                // Where the worker lives, the job's own process died, and its next one may die of the same.
+                let suspect = matches!(state.process, Process::Runs(_));
+                if let Some(rescues) = &self.rescues {
+                    rescues.orphaned(&job, suspect);
+                }
+            }
+            Call::Terminate(job) => state.signal(&job, Signal::SIGTERM),
+            Call::Kill(job) => state.signal(&job, Signal::SIGKILL),
+        }
+    }
+
+    fn heard(&self, news: ShimNews, state: &mut State) {
+        match news {
+            ShimNews::JobProcess { pid } => tracing::debug!(pid, "a process for jobs has started"),
+            ShimNews::JobStarted { pid, job } => drop(state.job_processes.insert(job, pid)),
+            ShimNews::JobEnded { job, ended, .. } => {
+                state.job_processes.remove(&job);
+                self.registrations.tell(|| {
+                    let end = if ended.success() {
+                        End::Success
+                    } else {
+                        End::Failed(format!("its process ended: {ended}").into())
+                    };
+                    FromWorker::JobDied(job.clone(), end)
+                });
+            }
+        }
+    }
 
     fn left(&mut self, report: Option<Report>, state: &mut State) {
         if let Some(report) = report {
@@ -253,10 +379,11 @@ impl Stand {
         self.idle_if_alone(state);
     }
 
-    /// Without a link nothing is owed to anybody.
+    /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
         if state.draining && self.registrations.is_empty() {
-            self.ward(WardInput::Idle, state);
+            let in_time = state.report.outcome == Outcome::Finished;
+            self.ward(if in_time { WardInput::Idle } else { WardInput::Force }, state);
         }
     }
 
@@ -270,6 +397,11 @@ impl Stand {
         let success = ended.success();
         state.last_end = Some(ended);
         state.late_at = None;
+        state.job_processes.clear();
+        // Before anything is dispatched again: a job's process that lives would talk on beside its successor.
+        if let Some(left) = state.descendants.take() {
+            left.kill();
+        }
         self.registrations.died();
         self.ward(WardInput::Ended { success }, state);
     }
@@ -319,18 +451,58 @@ impl Stand {
         }
     }
 
+    /// Runs the command that looks at a worker which does not listen.
+    fn look_at_wedged(&self, state: &State) {
+        let (Some(look), Process::Runs(child)) = (&self.on_wedged, &state.process) else { return };
+        let mut command = Command::new("sh");
+        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", child.pid().to_string()).stdin(Stdio::null());
+        tokio::spawn(async move {
+            let hear = |said: Said<'_>| {
+                if let Said::Line { text, .. } = said {
+                    tracing::warn!(on_wedged = true, "{text}");
+                }
+            };
+            match Supervised::spawn(command, hear).await {
+                Ok(looking) => {
+                    let ended = tokio::time::timeout(LOOK_WITHIN, looking.ended()).await;
+                    tracing::info!(ended = ?ended.ok().map(|ended| ended.to_string()), "--on-wedged has run");
+                }
+                Err(error) => tracing::warn!(%error, "--on-wedged cannot be run"),
+            }
+        });
+    }
+
     fn start(&mut self, state: &mut State) {
-        let mut command = (self.command)();
-        command.stdin(Stdio::null());
+        state.late_at = Some(Instant::now() + self.register_within);
+        let mut command = match (self.command)() {
+            Ok(command) => command,
+            Err(error) => {
+                state.process = Process::Starting(Box::pin(async { Err(error) }));
+                return;
+            }
+        };
+        command.stdin(Stdio::null()).env("LIVEKIT_URL", &self.front.url);
+        self.secrets.environment(&mut command);
+        if let Some(forward) = &self.forward {
+            forward.environment(&mut command);
+        }
+        if let Some(shim) = &self.shim {
+            shim.environment(&mut command);
+        }
         let start = Start { prints_by_itself: true, ..command.into() };
         state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
-        state.late_at = Some(Instant::now() + self.register_within);
     }
 }
 
 /// What a shell says of a command that cannot be run.
 const CANNOT_START: i32 = 126;
-const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
+const SIGKILL: i32 = Signal::SIGKILL as i32;
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// Several links leave as the worst of them did.
 fn worse(one: Outcome, other: Outcome) -> Outcome {

@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::process::keep_exit_codes;
 
@@ -38,6 +39,9 @@ pub(super) fn serve(worker: impl FnOnce() -> io::Result<Command>) -> io::Result<
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     set_child_subreaper(true)?;
     let worker = worker()?.spawn()?;
+    // The worker's secrets are in this environment too, and it may keep them from its own children, under one user with
+    // both. Behind the start, which needs this process's open files; where it is refused here, it is in the worker.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let worker = Pid::from_raw(i32::try_from(worker.id()).map_err(io::Error::other)?);
     let code = watch(worker, &signals);
     end_the_rest();

@@ -221,6 +221,7 @@ impl Serving {
             | FromUser::Load(_)
             | FromUser::Decided(..)
             | FromUser::DecisionFailed(..)
+            | FromUser::Died(_)
             | FromUser::Worker(_) => None,
         }
     }

@@ -128,13 +128,13 @@ impl Conversation {
                     }
                     Some(News::Pong(_)) => answers += 1,
                     Some(news) => self.happened(news),
-                    None => return died(&process).await,
+                    None => return self.died(&process).await,
                 },
                 _ = &mut end, if !gone => {
                     gone = true;
                     last_words.as_mut().reset(tokio::time::Instant::now() + LAST_WORDS);
                 }
-                () = &mut last_words, if gone => return died(&process).await,
+                () = &mut last_words, if gone => return self.died(&process).await,
                 draining = self.job.draining(), if !noticed => {
                     noticed = true;
                     process.say(Order::Draining(left(draining.deadline))).await;
@@ -172,6 +172,13 @@ impl Conversation {
         let _ = self.events.send(event);
     }
 
+    /// Its process is gone, and it had not said how it ended.
+    async fn died(&self, process: &Process) -> End {
+        let ended = process.ended().await;
+        self.job.process_died();
+        End::Failed(format!("its process ended: {ended}").into())
+    }
+
     fn assignment(&self) -> Assignment {
         Assignment {
             job: Some(livekit::Job::from(self.job.info())),
@@ -182,10 +189,6 @@ impl Conversation {
             trace: self.job.trace().carried(),
         }
     }
-}
-
-async fn died(process: &Process) -> End {
-    End::Failed(format!("its process ended: {}", process.ended().await).into())
 }
 
 /// Never, without pings.

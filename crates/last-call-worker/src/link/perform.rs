@@ -7,6 +7,7 @@ use std::time::{Duration, Instant as StdInstant};
 use last_call_proto::{
     Declined, Event, Input, JobId, Link as LinkState, Outcome, Output, Phase, StopReason, Timer,
 };
+use livekit_protocol as livekit;
 use tokio::time::Instant;
 
 use super::{Connection, Link, Runner, Source, solo};
@@ -17,6 +18,11 @@ use crate::wire;
 
 /// The server's close is waited for this long: it is on the same network, or gone.
 pub(crate) const CLOSE_WITHIN: Duration = Duration::from_millis(30);
+
+/// Who the agent is: as the answer said, else as the server decides.
+pub(crate) fn agent_identity(said: &str, job: &JobId) -> String {
+    if said.is_empty() { format!("agent-{job}") } else { said.to_owned() }
+}
 
 impl Link {
     /// Does everything the core asks for, writes what the socket takes, and shows the new state; says how
@@ -130,7 +136,7 @@ impl Link {
             _ => None,
         };
         let draining = Draining { deadline: self.drain_deadline() };
-        let Self { runner, keep, watched, source, .. } = self;
+        let Self { runner, keep, watched, source, rescues, .. } = self;
         let runner = match runner {
             Runner::Code(runner) => runner,
             Runner::Guarded(guarded) => {
@@ -153,6 +159,10 @@ impl Link {
                 runner.notify(&job, draining);
             }
             Output::Tell(job, reason) => {
+                // Another agent comes before this one goes (DRAIN-6).
+                if let (Some(rescues), StopReason::DrainDeadline) = (&*rescues, reason) {
+                    rescues.orphaned(&job, false);
+                }
                 watched.told(&job, reason);
                 runner.tell(&job, reason, deadline.unwrap_or(draining.deadline));
             }
@@ -164,7 +174,12 @@ impl Link {
                 watched.spans.happened(&job, "killed");
                 runner.kill(&job);
             }
-            Output::Release(job) => runner.release(&job),
+            Output::Release(job) => {
+                if let Some(rescues) = rescues {
+                    rescues.ended(&job);
+                }
+                runner.release(&job);
+            }
             Output::Dial
             | Output::HangUp
             | Output::Arm(_)
@@ -187,12 +202,16 @@ impl Link {
     }
 
     fn launch(&mut self, job: &JobId, answered: Option<Duration>) {
-        let Self { runner: Runner::Code(runner), keep, watched, source, .. } = self else { return };
+        let Self { runner: Runner::Code(runner), keep, watched, source, rescues, .. } = self else { return };
         let server = match source {
             Source::Server { url, .. } => url,
             Source::Solo(solo) => &solo.url,
         };
         if let Some(launch) = keep.launch(job, server, watched.worker_id()) {
+            if let Some(rescues) = rescues {
+                let identity = agent_identity(&launch.given.identity, job);
+                rescues.assigned(&livekit::Job::from(&*launch.info), &identity);
+            }
             let trace = watched.spans.begin(job, &launch.info, answered);
             runner.launch(job, launch.info, launch.given, trace);
         }

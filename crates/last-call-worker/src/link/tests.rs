@@ -104,6 +104,7 @@ impl Rig {
             watched: Watched::default(),
             beat: Arc::new(Beat::new()),
             keep: Keep::default(),
+            rescues: None,
             connection: Connection::default(),
             timers: crate::timers::Timers::default(),
         };

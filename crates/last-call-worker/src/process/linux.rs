@@ -2,8 +2,10 @@
 //!
 //! Owns the pidfd and the reading of `/proc`. Refuses to signal a number that may belong to another by now.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -18,11 +20,63 @@ const PASSES: usize = 10;
 
 /// Waits until the child `pid` has ended, and leaves its status to whoever reaps it. Cancel safe.
 pub(super) async fn wait(pid: Pid) -> io::Result<()> {
-    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(io::ErrorKind::InvalidInput)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    #[expect(deprecated, reason = "what may change its descriptor meanwhile is refused; an OwnedFd cannot")]
-    let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
-    pidfd.readable().await.map(drop)
+    Held::open(pid.as_raw())?.ended().await
+}
+
+/// A process by a handle: its own still, when its number is another's.
+#[derive(Debug)]
+pub(super) struct Held(OwnedFd);
+
+impl Held {
+    fn open(pid: i32) -> io::Result<Self> {
+        let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    /// Waits until it has ended. Cancel safe.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        #[expect(
+            deprecated,
+            reason = "what may change its descriptor meanwhile is refused; a borrowed one cannot"
+        )]
+        let pidfd = AsyncFd::with_interest(self.0.as_fd(), Interest::READABLE)?;
+        pidfd.readable().await.map(drop)
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&self) {
+        // Who has ended needs none.
+        let _ = pidfd_send_signal(&self.0, Signal::KILL);
+    }
+}
+
+/// The descendants of a process that run and are not `known`. Reads files, and may take milliseconds.
+pub(super) fn descendants(root: u32, known: &BTreeSet<u32>) -> Vec<(u32, Held)> {
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for child in children(parent.cast_signed()) {
+            let pid = child.cast_unsigned();
+            if !known.contains(&pid) {
+                // First the handle, then the look: a number that is taken again meanwhile has another parent.
+                let Ok(held) = Held::open(child) else { continue };
+                if !runs_under(child, parent) {
+                    continue;
+                }
+                found.push((pid, held));
+            }
+            parents.push(pid);
+        }
+    }
+    found
+}
+
+/// Whether it is a child of `parent` that has not ended.
+fn runs_under(pid: i32, parent: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace();
+    !matches!(fields.next(), None | Some("Z" | "X"))
+        && fields.next().and_then(|field| field.parse().ok()) == Some(parent)
 }
 
 /// Kills every process whose environment has a variable that begins with `mark`: whatever a child started, in a

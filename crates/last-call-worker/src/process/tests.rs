@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use last_call_testkit::processes::runs;
 use tokio::time::{sleep, timeout};
 
-use super::{Ended, Executable, Limits, Said, Start, Stream, Supervised};
+use super::{Descendants, Ended, Executable, Limits, Said, Start, Stream, Supervised};
 use crate::jobs::Usage;
 
 /// How long anything may take that should happen at once.
@@ -255,4 +255,40 @@ fn the_own_executable_is_what_it_was() {
         .output();
     let listed = String::from_utf8(listed.expect("it runs").stdout).expect("text");
     assert!(listed.contains("the_own_executable_is_what_it_was: test"), "{listed}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_ends_of_descendants_are_seen_and_the_rest_can_be_killed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A child that starts another, which stays when the child ends, in a session and with an environment of its own.
+    let script = format!(
+        "(sleep 1000 & env -i setsid sleep 1000 & echo $$ $! > {0}; wait) & read stop < {1}; exit 3",
+        file(&dir, "pids").display(),
+        file(&dir, "stop").display(),
+    );
+    nix::unistd::mkfifo(&file(&dir, "stop"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    let child = quiet(&script).await;
+    let text = written(&file(&dir, "pids")).await;
+    let stray: u32 = text.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a number");
+    let mut descendants = Descendants::of(child.pid());
+    let found = async {
+        while descendants.held().count() < 3 {
+            let _ = timeout(Duration::from_millis(5), descendants.next()).await;
+        }
+    };
+    timeout(SOON, found).await.expect("all three");
+    assert!(descendants.held().any(|pid| pid == stray));
+
+    std::fs::write(file(&dir, "stop"), "\n").expect("it reads");
+    assert_eq!(ended(&child).await, Ended::Exit(3));
+    // What the kill of the group and the search by mark have ended.
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        gone.push(timeout(SOON, descendants.next()).await.expect("an end"));
+    }
+    assert!(runs(stray) && descendants.held().eq([stray]), "{gone:?}, and not {stray}");
+    descendants.kill();
+    assert_eq!(timeout(SOON, descendants.next()).await.expect("its end"), stray);
+    assert_eq!(descendants.held().count(), 0);
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the poor relations. Refuses to pretend: strays are not found here, and memory is not known.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,27 @@ const EVERY: Duration = Duration::from_millis(20);
 pub(super) async fn wait(_pid: Pid) -> io::Result<()> {
     tokio::time::sleep(EVERY).await;
     Ok(())
+}
+
+/// There is none.
+#[derive(Debug)]
+pub(super) enum Held {}
+
+impl Held {
+    /// Not called.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        match *self {}
+    }
+
+    /// Not called.
+    pub(super) fn kill(&self) {
+        match *self {}
+    }
+}
+
+/// None is found.
+pub(super) fn descendants(_root: u32, _known: &BTreeSet<u32>) -> Vec<(u32, Held)> {
+    Vec::new()
 }
 
 /// Nothing is found.

@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 /// What becomes of a call whose agent died.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RescueOptions {
-    /// Which calls are dispatched again when their agent dies; the API secret makes the tokens for it
+    /// Which calls are dispatched again when their agent dies; the API secret makes the tokens for it [default: crashed with
+    /// guard, off else]
     #[arg(long, env = "LAST_CALL_RESCUE", value_name = "WHICH", help_heading = "Rescue")]
     pub(crate) rescue: Option<Which>,
     /// Agents that a call may lose before it is reported lost: a call that kills whatever answers it must not go on

@@ -22,13 +22,15 @@ use super::{FRAME_LIMIT, Socket, Transport, tls};
 use crate::error::{DialError, UrlError};
 use crate::exchange::said;
 
-/// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part.
-#[cfg(target_os = "linux")]
+/// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part. The kernel counts a peer
+/// that does not read as one that does not acknowledge, so it is for the worker's own connection, where nothing waits.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For all addresses of a host together, so that TLS and the upgrade have time within the core's own limit.
 const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 
+/// What this worker calls itself at the upgrade.
+pub(crate) const AGENT_NAME: &str = concat!("last-call/", env!("CARGO_PKG_VERSION"));
 /// Where workers connect.
 const AGENT: &str = "/agent";
 
@@ -148,7 +150,7 @@ impl Dialler {
 
     /// As [`Dialler::dial`], with a query behind the URL's own.
     pub(crate) async fn dial_as(&self, token: &str, query: &str) -> Result<Socket, DialError> {
-        self.upgrade(self.stream().await?, token, query).await
+        self.upgrade(self.open(Some(TCP_USER_TIMEOUT)).await?, token, query).await
     }
 
     /// Opens a byte stream to the server, through proxy and TLS where there are some; nothing is sent on it yet.
@@ -157,10 +159,14 @@ impl Dialler {
     /// # Errors
     /// When the server, or the proxy, is not reached or not trusted.
     pub async fn stream(&self) -> Result<Box<dyn Transport>, DialError> {
+        self.open(None).await
+    }
+
+    async fn open(&self, user_timeout: Option<Duration>) -> Result<Box<dyn Transport>, DialError> {
         let (host, port) = (self.endpoint.host(), self.endpoint.port());
         let tcp = match self.proxies.for_endpoint(&self.endpoint)? {
-            Some(proxy) => proxy.connect(&host, port).await?,
-            None => connect(&host, port).await?,
+            Some(proxy) => proxy.connect(&host, port, user_timeout).await?,
+            None => connect(&host, port, user_timeout).await?,
         };
         Ok(if self.endpoint.is_tls() { Box::new(self.tls.wrap(tcp, &host).await?) } else { Box::new(tcp) })
     }
@@ -178,8 +184,7 @@ impl Dialler {
             .map_err(|_| DialError::Token("not a header value".into()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        let agent = concat!("last-call/", env!("CARGO_PKG_VERSION"));
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(agent));
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT_NAME));
         let limits =
             WebSocketConfig::default().max_message_size(Some(FRAME_LIMIT)).max_frame_size(Some(FRAME_LIMIT));
         match tokio_tungstenite::client_async_with_config(request, stream, Some(limits)).await {
@@ -219,18 +224,27 @@ fn is_localhost(name: &str) -> bool {
 
 /// A TCP connection to the host: IPv6 and IPv4 race (RFC 8305), and of several addresses of a kind each has
 /// its share of the time, so that a dead one costs no more than that.
-pub(super) async fn connect(host: &str, port: u16) -> Result<TcpStream, DialError> {
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    user_timeout: Option<Duration>,
+) -> Result<TcpStream, DialError> {
     if !is_localhost(host) {
-        return connect_to(host, host, port).await;
+        return connect_to(host, host, port, user_timeout).await;
     }
-    match connect_to(host, "127.0.0.1", port).await {
+    match connect_to(host, "127.0.0.1", port, user_timeout).await {
         Ok(stream) => Ok(stream),
         // Where there is no IPv6 the first error says more.
-        Err(error) => connect_to(host, "::1", port).await.map_err(|_| error),
+        Err(error) => connect_to(host, "::1", port, user_timeout).await.map_err(|_| error),
     }
 }
 
-async fn connect_to(host: &str, address: &str, port: u16) -> Result<TcpStream, DialError> {
+async fn connect_to(
+    host: &str,
+    address: &str,
+    port: u16,
+    user_timeout: Option<Duration>,
+) -> Result<TcpStream, DialError> {
     let literal = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
     let uri: Uri = format!("http://{literal}:{port}").parse().map_err(|_| DialError::Uri)?;
     let mut connector = HttpConnector::new();
@@ -238,7 +252,9 @@ async fn connect_to(host: &str, address: &str, port: u16) -> Result<TcpStream, D
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_WITHIN));
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    connector.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    connector.set_tcp_user_timeout(user_timeout);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = user_timeout;
     let failed =
         |error| DialError::Tcp { host: host.to_owned(), port, error: crate::error::whole_text(&error) };
     connector.call(uri).await.map(TokioIo::into_inner).map_err(failed)

@@ -2,6 +2,10 @@
 //!
 //! Owns the choice and the handshake of the tunnel. Refuses SOCKS, and a proxy for loopback.
 
+use std::time::Duration;
+
+use hyper::Uri;
+use hyper::header::HeaderValue;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,21 +36,49 @@ impl Proxies {
 }
 
 /// One proxy.
-pub(super) struct Proxy(Intercept);
+pub(crate) struct Proxy(Intercept);
 
 impl Proxy {
-    /// A tunnel to `host:port`.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
-        let proxy = self.0.uri();
-        let scheme = proxy.scheme_str().unwrap_or("http");
+    /// The proxy that a variable's value names, if it is an `http://` one.
+    pub(crate) fn parse(value: &str) -> Option<Self> {
+        let all = Matcher::builder().http(value).build();
+        let any = Uri::from_static("http://example.com");
+        all.intercept(&any).filter(|proxy| proxy.uri().scheme_str() == Some("http")).map(Self)
+    }
+
+    fn host(&self) -> &str {
+        self.0.uri().host().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    fn port(&self) -> u16 {
+        self.0.uri().port_u16().unwrap_or(80)
+    }
+
+    /// What it asks for in `Proxy-Authorization`, if its URL has a user.
+    pub(crate) fn credentials(&self) -> Option<&HeaderValue> {
+        self.0.basic_auth()
+    }
+
+    /// A connection to the proxy itself.
+    pub(crate) async fn dial(&self, user_timeout: Option<Duration>) -> Result<TcpStream, DialError> {
+        let scheme = self.0.uri().scheme_str().unwrap_or("http");
         if scheme != "http" {
             return Err(DialError::ProxyScheme(scheme.to_owned()));
         }
-        let proxy_host = proxy.host().unwrap_or_default().trim_matches(['[', ']']);
-        let mut tcp = connect(proxy_host, proxy.port_u16().unwrap_or(80)).await?;
+        connect(self.host(), self.port(), user_timeout).await
+    }
+
+    /// A tunnel to `host:port`.
+    pub(super) async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        user_timeout: Option<Duration>,
+    ) -> Result<TcpStream, DialError> {
+        let mut tcp = self.dial(user_timeout).await?;
         let failed = |error: std::io::Error| DialError::Tcp {
-            host: proxy_host.to_owned(),
-            port: proxy.port_u16().unwrap_or(80),
+            host: self.host().to_owned(),
+            port: self.port(),
             error: error.to_string(),
         };
         tcp.write_all(&self.request(host, port)).await.map_err(failed)?;
@@ -73,7 +105,7 @@ impl Proxy {
     fn request(&self, host: &str, port: u16) -> Vec<u8> {
         let target = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-        if let Some(credentials) = self.0.basic_auth() {
+        if let Some(credentials) = self.credentials() {
             request.extend_from_slice(b"Proxy-Authorization: ");
             request.extend_from_slice(credentials.as_bytes());
             request.extend_from_slice(b"\r\n");

@@ -59,12 +59,13 @@ fn worker(settings: &Settings) -> Worker {
 }
 
 async fn decide(request: JobRequest, delay: Duration) -> Reply {
+    // Orders that cannot be read fail the job, where their error is seen.
+    let orders = Orders::read(request.metadata()).unwrap_or_default();
+    let delay = orders.accept_delay.unwrap_or(delay);
     if !delay.is_zero() {
         // Even a sleep of nothing lasts a millisecond.
         tokio::time::sleep(delay).await;
     }
-    // Orders that cannot be read fail the job, where their error is seen.
-    let orders = Orders::read(request.metadata()).unwrap_or_default();
     if orders.reject { request.reject() } else { acceptance(&request, orders.accept).into() }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Orders {
     pub(crate) stray: bool,
     /// Have a program start so many others and leave them, and look at its exit code.
     pub(crate) orphans: u32,
+    /// How long the request handler waits before it answers, if not as long as for every offer.
+    #[serde(deserialize_with = "some_seconds")]
+    pub(crate) accept_delay: Option<Duration>,
     pub(crate) reject: bool,
     /// Write down all that the job was given, its token too.
     pub(crate) tell: bool,
@@ -60,6 +63,10 @@ impl Orders {
             .into()
         })
     }
+}
+
+fn some_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    seconds(deserializer).map(Some)
 }
 
 fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

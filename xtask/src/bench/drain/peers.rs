@@ -9,7 +9,7 @@ use last_call_testkit::Stub;
 
 use super::signal::{self, IDLE, Scene};
 use super::{exit, size};
-use crate::bench::peers;
+use crate::setup::peers;
 use crate::bench::report::{Promise, Report};
 use crate::bench::rig::{Subject, rest};
 use crate::bench::tree::Tree;

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use super::starts;
-use crate::bench::peers;
+use crate::setup::peers;
 use crate::bench::rig::Subject;
 use crate::workspace;
 
