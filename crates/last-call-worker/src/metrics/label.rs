@@ -80,7 +80,7 @@ label_values! {
     /// What became of a call whose agent died.
     Rescued {
         /// It was dispatched again, and a worker took it.
-        Rescued = "rescued",
+        Again = "rescued",
         /// Nobody waits, or it was dispatched again by somebody else.
         NotNeeded = "not_needed",
         /// It has lost as many agents as a call may.

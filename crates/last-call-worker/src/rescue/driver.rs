@@ -274,7 +274,7 @@ impl Driver {
         let label = match verdict {
             Verdict::Rescued => {
                 tracing::info!(job, room, first, dead, "call has an agent again");
-                Rescued::Rescued
+                Rescued::Again
             }
             Verdict::NotNeeded => {
                 tracing::info!(job, room, first, dead, why, "call not dispatched again");

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -69,9 +70,12 @@ impl Journal {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("calls.lock"));
         let lock = Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock);
-        let lock = lock.map_err(|(_, errno)| match errno {
-            nix::errno::Errno::EWOULDBLOCK => JournalError::Taken(dir.to_owned()),
-            other => failed(other.into()),
+        let lock = lock.map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                JournalError::Taken(dir.to_owned())
+            } else {
+                failed(errno.into())
+            }
         })?;
         let (left, skipped) = read(&bytes_of(&journal(dir)).map_err(failed)?);
         if skipped > 0 {

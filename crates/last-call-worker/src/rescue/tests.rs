@@ -191,7 +191,7 @@ async fn call_1_a_call_is_dispatched_again_with_all_that_it_had() {
     rig.dies(&third);
     rig.settled().await;
     assert_eq!(rig.rescued("lobby").await.len(), 2, "a call may lose two agents");
-    assert_eq!((rig.count(Rescued::Rescued), rig.count(Rescued::TooOften)), (2, 1));
+    assert_eq!((rig.count(Rescued::Again), rig.count(Rescued::TooOften)), (2, 1));
     // The dead are removed before the new are dispatched.
     let asked = rig.middle.asked();
     let order: Vec<_> = asked.iter().filter(|asked| !asked.contains("List")).map(String::as_str).collect();
@@ -244,7 +244,7 @@ async fn call_1_what_a_killed_process_left_is_rescued_by_the_next_one() {
         second.rescues.ended(&JobId::from(taken.id.as_str()));
     }
     second.settled().await;
-    assert_eq!((second.rescued("over").await, second.count(Rescued::Rescued)), (vec![], 2));
+    assert_eq!((second.rescued("over").await, second.count(Rescued::Again)), (vec![], 2));
     assert_eq!(second.rescued("waits").await[0].1.first, waits.dispatch_id);
     drop(second);
     let (_, left) = eventually(async || Journal::open(dir.path()).ok()).await;
@@ -292,7 +292,7 @@ async fn call_1_an_agent_that_dies_before_its_own_rescue_is_known_is_rescued_too
     rig.dies(&second);
     rig.settled().await;
     let attempts: BTreeSet<_> = rig.rescued("lobby").await.iter().map(|(_, mark)| mark.attempt).collect();
-    assert_eq!((attempts, rig.count(Rescued::Rescued)), ([1, 2].into(), 1));
+    assert_eq!((attempts, rig.count(Rescued::Again)), ([1, 2].into(), 1));
 }
 
 /// A dispatch that no worker takes is made again.
@@ -307,7 +307,7 @@ async fn untaken(server: (String, Keys)) {
     assert_eq!(again[0].1, untaken[0].1, "it is the same attempt");
     rig.takes("lobby").await;
     rig.settled().await;
-    assert_eq!((rig.count(Rescued::Rescued), rig.rescued("lobby").await), (1, again));
+    assert_eq!((rig.count(Rescued::Again), rig.rescued("lobby").await), (1, again));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,7 +344,7 @@ async fn losses(server: (String, Keys)) {
         rig.takes(&format!("lobby-{number}")).await;
     }
     rig.settled().await;
-    assert_eq!(rig.count(Rescued::Rescued), calls);
+    assert_eq!(rig.count(Rescued::Again), calls);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -390,6 +390,6 @@ async fn call_1_a_killed_agent_of_the_real_server_is_removed_and_its_caller_kept
     assert_eq!(rig.rescued("deserted").await.len(), 0, "nobody waits there but the dead");
     rig.takes("lobby").await;
     rig.settled().await;
-    assert_eq!((rig.count(Rescued::Rescued), rig.count(Rescued::NotNeeded)), (1, 1));
+    assert_eq!((rig.count(Rescued::Again), rig.count(Rescued::NotNeeded)), (1, 1));
     caller.leave().expect("left");
 }
