@@ -289,7 +289,7 @@ impl Downstream {
     }
 
     fn orphaned(&mut self, job: &JobId) {
-        if self.jobs.get_mut(job).is_some_and(|rescuable| core::mem::take(rescuable)) {
+        if self.jobs.get_mut(job).is_some_and(core::mem::take) {
             self.outputs.push_back(DownstreamOutput::Orphan(job.clone()));
         }
     }

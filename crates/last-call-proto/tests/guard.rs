@@ -113,7 +113,15 @@ impl World {
             Output::Disarm(timer) => drop(self.armed.remove(&timer)),
             Output::Event(_) => {}
             Output::Exit(_) => self.left = true,
-            asked => self.guarded.handle(DownstreamInput::Asked(asked)),
+            asked @ (Output::Ask(_)
+            | Output::Forget(_)
+            | Output::Probe
+            | Output::Launch(_)
+            | Output::Notify(_)
+            | Output::Tell(..)
+            | Output::Cancel(_)
+            | Output::Kill(_)
+            | Output::Release(_)) => self.guarded.handle(DownstreamInput::Asked(asked)),
         }
     }
 
@@ -208,12 +216,32 @@ impl World {
             }
             3 if self.connected && self.accepted.remove(&job) => self.server(FromServer::Assignment(job)),
             4 if self.connected && which < 8 => self.server(FromServer::Termination(job)),
+            5..14 => return self.downstream_happened(what, which, job),
+            14 if which < 2 => {
+                self.draining = true;
+                self.available = false;
+                self.upstream(Input::Drain);
+            }
+            15 => {
+                let timer = self.armed.iter().nth(which % self.armed.len().max(1)).cloned();
+                if let Some(timer) = timer {
+                    self.armed.remove(&timer);
+                    self.upstream(Input::Fired(timer));
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn downstream_happened(&mut self, what: u8, which: usize, job: JobId) -> bool {
+        match what {
             5 if !self.registered => {
                 self.registered = true;
                 self.downstream(DownstreamInput::Heard(FromDownstream::Register));
             }
             6 if self.registered => {
-                let status = FromDownstream::Status { available: which % 2 == 0, load: Load::IDLE };
+                let status = FromDownstream::Status { available: which.is_multiple_of(2), load: Load::IDLE };
                 self.downstream(DownstreamInput::Heard(status));
             }
             7 | 8 if self.registered && self.downstream.get(&job) == Some(&There::Asked) => {
@@ -253,18 +281,6 @@ impl World {
             13 if self.downstream.get(&job) == Some(&There::Runs) => {
                 self.downstream.remove(&job);
                 self.downstream(DownstreamInput::JobDied(job, End::Failed("killed".into())));
-            }
-            14 if which < 2 => {
-                self.draining = true;
-                self.available = false;
-                self.upstream(Input::Drain);
-            }
-            15 => {
-                let timer = self.armed.iter().nth(which % self.armed.len().max(1)).cloned();
-                if let Some(timer) = timer {
-                    self.armed.remove(&timer);
-                    self.upstream(Input::Fired(timer));
-                }
             }
             _ => return false,
         }

@@ -102,12 +102,9 @@ impl Metrics {
         let node = (Cow::from("nodename"), Cow::from(node_name()));
         let sdk = registry.sub_registry_with_label(node);
         let histogram = |buckets: &[f64]| Histogram::new(buckets.iter().copied());
-        let initialize_seconds = add(
-            sdk,
-            "lk_agents_proc_initialize_duration_seconds",
-            "Time taken to initialize a process",
-            histogram(&INITIALIZE_BUCKETS),
-        );
+        let (name, help) =
+            ("lk_agents_proc_initialize_duration_seconds", "Time taken to initialize a process");
+        let initialize_seconds = add(sdk, name, help, histogram(&INITIALIZE_BUCKETS));
         let child_processes =
             add(sdk, "lk_agents_child_process_count", "Total number of child processes", Gauge::default());
         let active_jobs = add(sdk, "lk_agents_active_job_count", "Active jobs", Gauge::default());
@@ -117,6 +114,8 @@ impl Metrics {
         let running = Jobs::default();
         own.register_collector(Box::new(running.clone()));
         let from_snapshot = FromSnapshot::register(own, active_jobs, load);
+        let help = "Calls that are to be dispatched again";
+        let rescues_pending = add(own, "rescues_pending", help, Gauge::default());
         let mut counter = |name, help| add(own, name, help, Counter::default());
         Self {
             offers: counter("offers", "Offers received"),
@@ -130,7 +129,7 @@ impl Metrics {
             declined: By::register(own, "offers_declined", "Offers declined", "reason", NEW_COUNTER),
             jobs: By::register(own, "jobs", "Jobs ended", "outcome", NEW_COUNTER),
             rescues: By::register(own, "rescues", "Calls whose agent died", "verdict", NEW_COUNTER),
-            rescues_pending: add(own, "rescues_pending", "Calls that are to be dispatched again", Gauge::default()),
+            rescues_pending,
             frames_rejected: By::register(
                 own,
                 "frames_rejected",

@@ -134,11 +134,7 @@ pub(crate) fn serve(
     crate::otel::export(&metrics, &shown);
     let beat = Arc::new(Beat::new());
     let ops = Ops {
-        info: Arc::new(OnceLock::from(WorkerInfo {
-            agent_name: config.agent_name.clone(),
-            worker_type: program.job_type.as_str(),
-            version: env!("CARGO_PKG_VERSION"),
-        })),
+        info: Arc::new(OnceLock::from(info(&program, &config.agent_name))),
         snapshot: shown,
         verbs,
         metrics: metrics.clone(),
@@ -189,6 +185,14 @@ pub(crate) fn serve(
         None => (None, prewarm(worker.prewarm, user, warm, control)),
     };
     Ok(Started { runtime, link, operations: Some(operations), supervisor, rescues, prewarm_failed })
+}
+
+fn info(program: &Program, agent_name: &str) -> WorkerInfo {
+    WorkerInfo {
+        agent_name: agent_name.to_owned(),
+        worker_type: program.job_type.as_str(),
+        version: env!("CARGO_PKG_VERSION"),
+    }
 }
 
 /// The server that `dialler` reaches; each connection has a token of its own.

@@ -140,6 +140,7 @@ async fn upgrade(
     secrets: &Secrets,
 ) -> Result<(WebSocketStream<TcpStream>, Asked), String> {
     let mut asked = None;
+    #[expect(clippy::result_large_err, reason = "the library's own type for an answer")]
     let look = |request: &Request, response: Response| {
         if let Err(refused) = secrets.verify_worker(request.headers(), request.uri()) {
             tracing::error!(reason = %refused, "a worker is not let in");

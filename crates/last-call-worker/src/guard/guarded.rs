@@ -143,15 +143,14 @@ impl Guarded {
 
     /// The link's core asks something of user code.
     pub(crate) fn asked(&mut self, asked: Output) {
-        match &asked {
-            Output::Launch(job) => self.launched(job),
-            Output::Kill(job) => self.surroundings.jobs.end(job),
-            Output::Release(job) => {
-                self.surroundings.jobs.end(job);
-                self.jobs.remove(job);
-                self.say(Call::Ended(job.clone()));
-            }
-            _ => {}
+        if let Output::Launch(job) = &asked {
+            self.launched(job);
+        } else if let Output::Kill(job) = &asked {
+            self.surroundings.jobs.end(job);
+        } else if let Output::Release(job) = &asked {
+            self.surroundings.jobs.end(job);
+            self.jobs.remove(job);
+            self.say(Call::Ended(job.clone()));
         }
         self.handle(DownstreamInput::Asked(asked));
     }
@@ -270,13 +269,13 @@ impl Guarded {
             known.said = Some(self.latest.clone());
         }
         let failed_is_died = self.connection.as_ref().is_some_and(|connection| connection.failed_is_died);
-        self.handle(match heeded {
-            FromDownstream::Report(job, Report::Failed(text)) if failed_is_died => {
-                let text = if text.is_empty() { "its process failed, or was killed".into() } else { text };
-                DownstreamInput::JobDied(job, End::Failed(text))
-            }
-            heeded => DownstreamInput::Heard(heeded),
-        });
+        if let (FromDownstream::Report(job, Report::Failed(text)), true) = (&heeded, failed_is_died) {
+            let empty = "its process failed, or was killed";
+            let text = if text.is_empty() { empty.into() } else { text.clone() };
+            self.handle(DownstreamInput::JobDied(job.clone(), End::Failed(text)));
+        } else {
+            self.handle(DownstreamInput::Heard(heeded));
+        }
     }
 
     fn launched(&mut self, job: &JobId) {

@@ -28,15 +28,16 @@ use crate::api::Api;
 use crate::config::{self, Mode};
 use crate::error::StartError;
 use crate::exit::Exit;
-use crate::http::{Beat, Ops};
-use crate::load::LoadSampler;
+use crate::http::{Beat, Ops, WorkerInfo};
+use crate::load::{CurrentLoad, LoadSampler};
 use crate::metrics::Metrics;
-use crate::observe::Snapshot;
+use crate::observe::{Snapshot, Verb};
 use crate::options::Http;
 use crate::process::Ended;
 use crate::rescue::{Rescues, Which};
 use crate::run::{as_a_program, log_outcome, log_panics};
 use crate::secret::Secret;
+use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
 use crate::start::{Controls, OPERATIONS_WITHIN, RESCUES_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
@@ -104,7 +105,11 @@ fn code(ended: &Ended) -> u8 {
     let code = match ended {
         Ended::Exit(code) => *code,
         Ended::Signal(signal) => 128 + signal,
-        _ => 128 + nix::sys::signal::Signal::SIGKILL as i32,
+        Ended::OutOfMemory
+        | Ended::MemoryLimit { .. }
+        | Ended::InitTimeout(_)
+        | Ended::Unresponsive(_)
+        | Ended::Unknown => 128 + nix::sys::signal::Signal::SIGKILL as i32,
     };
     u8::try_from(code).unwrap_or(u8::MAX)
 }
@@ -116,21 +121,32 @@ struct Started {
     rescues: Option<Rescues>,
 }
 
-fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<Started, StartError> {
-    let endpoint = config::endpoint(&options.server)?;
-    let keys = config::keys(&options.server)?;
-    let Controls { control: _, orders, signals, threads: _ } = controls;
-    let load = LoadSampler::new();
-    let measured = options.load_threshold.map(|_| load.current());
+/// The link's runtime, with what operators see beside it.
+struct Operated {
+    runtime: Runtime,
+    signals: ToLink,
+    operations: std::sync::mpsc::Receiver<()>,
+    snapshot: watch::Sender<Snapshot>,
+    shown: watch::Receiver<Snapshot>,
+    verbs: mpsc::UnboundedReceiver<Verb>,
+    metrics: Arc<Metrics>,
+    info: Arc<OnceLock<WorkerInfo>>,
+    beat: Arc<Beat>,
+    load: Option<Arc<CurrentLoad>>,
+}
+
+fn operate(options: &GuardOptions, signals: Option<Signals>) -> Result<Operated, StartError> {
+    let sampler = LoadSampler::new();
+    let load = options.load_threshold.map(|_| sampler.current());
     let (snapshot, shown) = watch::channel(Snapshot::default());
-    let (verbs, verbs_taken) = mpsc::unbounded_channel();
+    let (asked, verbs) = mpsc::unbounded_channel();
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")));
     crate::otel::export(&metrics, &shown);
     let (info, beat) = (Arc::new(OnceLock::new()), Arc::new(Beat::new()));
     let ops = Ops {
         info: info.clone(),
         snapshot: shown.clone(),
-        verbs,
+        verbs: asked,
         metrics: metrics.clone(),
         beat: beat.clone(),
         admin_token: config::non_empty("LAST_CALL_ADMIN_TOKEN").map(Secret::from),
@@ -142,8 +158,16 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
     let signals = signals.ok_or_else(no_signals)?;
     let admin = options.admin_socket.as_deref().map(AdminSocket::bind).transpose();
     let admin = admin.map_err(|error| StartError::Admin(error.to_string()))?;
-    let operations = start_operations(Arc::new(ops), listener, admin, load)?;
+    let operations = start_operations(Arc::new(ops), listener, admin, sampler)?;
+    Ok(Operated { runtime, signals, operations, snapshot, shown, verbs, metrics, info, beat, load })
+}
 
+fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Result<Started, StartError> {
+    let endpoint = config::endpoint(&options.server)?;
+    let keys = config::keys(&options.server)?;
+    let Controls { control: _, orders, signals, threads: _ } = controls;
+    let Operated { runtime, signals, operations, snapshot, shown, verbs, metrics, info, beat, load } =
+        operate(options, signals)?;
     let secrets = Arc::new(secrets(options, keys.clone())?);
     let dialler = Dialler::new(endpoint.clone());
     let (front, streams) = front::start(dialler.clone(), secrets.clone())?;
@@ -163,7 +187,7 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
         keys,
         limits: limits(options),
         policy: policy(options),
-        load: measured,
+        load,
         metrics: metrics.clone(),
         beat: beat.clone(),
         surroundings: Surroundings {
@@ -184,7 +208,7 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
         rescues: rescues.clone(),
         signals,
         control: orders,
-        verbs: verbs_taken,
+        verbs,
         streams,
         calls: calls_taken,
         secrets,

@@ -350,9 +350,9 @@ impl Stand {
 
     fn heard(&self, news: ShimNews, state: &mut State) {
         match news {
-            ShimNews::JobProcess { pid } => tracing::debug!(pid, "a process for jobs has started"),
-            ShimNews::JobStarted { pid, job } => drop(state.job_processes.insert(job, pid)),
-            ShimNews::JobEnded { job, ended, .. } => {
+            ShimNews::Process { pid } => tracing::debug!(pid, "a process for jobs has started"),
+            ShimNews::Started { pid, job } => drop(state.job_processes.insert(job, pid)),
+            ShimNews::Ended { job, ended, .. } => {
                 state.job_processes.remove(&job);
                 self.registrations.tell(|| {
                     let end = if ended.success() {

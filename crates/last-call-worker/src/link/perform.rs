@@ -123,7 +123,15 @@ impl Link {
             Output::Disarm(timer) => self.timers.disarm(&timer),
             Output::Event(event) => self.happened(&event),
             Output::Exit(_) => {}
-            asked => self.ask(asked),
+            asked @ (Output::Ask(_)
+            | Output::Forget(_)
+            | Output::Probe
+            | Output::Launch(_)
+            | Output::Notify(_)
+            | Output::Tell(..)
+            | Output::Cancel(_)
+            | Output::Kill(_)
+            | Output::Release(_)) => self.ask(asked),
         }
     }
 
@@ -131,10 +139,8 @@ impl Link {
     fn ask(&mut self, asked: Output) {
         // From the job's answer to its assignment, whoever runs it.
         let answered = if let Output::Launch(job) = &asked { self.assigned(job) } else { None };
-        let deadline = match &asked {
-            Output::Tell(_, reason) => Some(self.stop_deadline(*reason)),
-            _ => None,
-        };
+        let deadline =
+            if let Output::Tell(_, reason) = &asked { Some(self.stop_deadline(*reason)) } else { None };
         let draining = Draining { deadline: self.drain_deadline() };
         let Self { runner, keep, watched, source, rescues, .. } = self;
         let runner = match runner {

@@ -9,10 +9,10 @@ use last_call_testkit::Stub;
 
 use super::signal::{self, IDLE, Scene};
 use super::{exit, size};
-use crate::setup::peers;
 use crate::bench::report::{Promise, Report};
 use crate::bench::rig::{Subject, rest};
 use crate::bench::tree::Tree;
+use crate::setup::peers;
 use crate::workspace;
 
 const BUSY: Scene =

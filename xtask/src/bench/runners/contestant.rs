@@ -5,8 +5,8 @@
 use anyhow::Result;
 
 use super::starts;
-use crate::setup::peers;
 use crate::bench::rig::Subject;
+use crate::setup::peers;
 use crate::workspace;
 
 /// A worker program, and its environment.

@@ -19,11 +19,11 @@ const LINE: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ShimNews {
     /// A process for jobs, or for what jobs share, has started.
-    JobProcess { pid: u32 },
+    Process { pid: u32 },
     /// It is given this job. Of Node only.
-    JobStarted { pid: u32, job: JobId },
+    Started { pid: u32, job: JobId },
     /// It has ended, after it was given this job: with [`Ended::Exit`] or [`Ended::Signal`]. Of Node only.
-    JobEnded { pid: u32, job: JobId, ended: Ended },
+    Ended { pid: u32, job: JobId, ended: Ended },
 }
 
 /// The stream of news.
@@ -78,8 +78,8 @@ impl News {
 fn parse(line: &[u8]) -> Option<ShimNews> {
     let words: Vec<_> = std::str::from_utf8(line).ok()?.split_whitespace().collect();
     match words[..] {
-        ["process", pid] => Some(ShimNews::JobProcess { pid: pid.parse().ok()? }),
-        ["started", pid, job] => Some(ShimNews::JobStarted { pid: pid.parse().ok()?, job: job.into() }),
+        ["process", pid] => Some(ShimNews::Process { pid: pid.parse().ok()? }),
+        ["started", pid, job] => Some(ShimNews::Started { pid: pid.parse().ok()?, job: job.into() }),
         ["ended", pid, job, how, number] => {
             let number = number.parse().ok()?;
             let ended = match how {
@@ -87,7 +87,7 @@ fn parse(line: &[u8]) -> Option<ShimNews> {
                 "signal" => Ended::Signal(number),
                 _ => return None,
             };
-            Some(ShimNews::JobEnded { pid: pid.parse().ok()?, job: job.into(), ended })
+            Some(ShimNews::Ended { pid: pid.parse().ok()?, job: job.into(), ended })
         }
         _ => None,
     }
@@ -127,11 +127,11 @@ mod tests {
                 .expect("room");
         }
         for expected in [
-            ShimNews::JobProcess { pid: 5 },
-            ShimNews::JobStarted { pid: 5, job: job() },
-            ShimNews::JobEnded { pid: 5, job: job(), ended: Ended::Exit(3) },
-            ShimNews::JobEnded { pid: 5, job: job(), ended: Ended::Signal(9) },
-            ShimNews::JobProcess { pid: 6 },
+            ShimNews::Process { pid: 5 },
+            ShimNews::Started { pid: 5, job: job() },
+            ShimNews::Ended { pid: 5, job: job(), ended: Ended::Exit(3) },
+            ShimNews::Ended { pid: 5, job: job(), ended: Ended::Signal(9) },
+            ShimNews::Process { pid: 6 },
         ] {
             assert_eq!(news.next().await, expected);
         }

@@ -111,7 +111,7 @@ fn only_the_worker_sees_guard(peer: Peer) {
     assert!(theirs.starts_with(own), "{theirs} in {}", peer.name());
 
     let pid = u32::try_from(job["pid"].as_u64().expect("a number")).expect("a pid");
-    scene.news(|news| (news == ShimNews::JobProcess { pid }).then_some(()));
+    scene.news(|news| (news == ShimNews::Process { pid }).then_some(()));
 }
 
 #[test]
@@ -144,14 +144,14 @@ fn node_tells_how_the_process_of_a_job_ended() {
         let Some(mut scene) = Scene::start(Peer::Node, &[]) else { return };
         scene.job(id, steps);
         let started = scene.news(|news| match news {
-            ShimNews::JobStarted { pid, job } => Some((pid, job)),
-            _ => None,
+            ShimNews::Started { pid, job } => Some((pid, job)),
+            ShimNews::Process { .. } | ShimNews::Ended { .. } => None,
         });
         let said = scene.says("started");
         assert_eq!((u64::from(started.0), started.1.as_str()), (said["pid"].as_u64().expect("a pid"), id));
-        let ended = scene.news(|news| matches!(news, ShimNews::JobEnded { .. }).then_some(news));
+        let ended = scene.news(|news| matches!(news, ShimNews::Ended { .. }).then_some(news));
         let (pid, job) = started;
-        assert_eq!(ended, ShimNews::JobEnded { pid, job, ended: how });
+        assert_eq!(ended, ShimNews::Ended { pid, job, ended: how });
     }
 }
 
@@ -218,7 +218,7 @@ for method in ['spawn', 'forkserver']:
 ";
     let Some((output, _)) = python(&shim, &[], source) else { return };
     let pids = output.lines().filter_map(|line| line.split_whitespace().last()?.parse().ok());
-    let expected: Vec<_> = pids.map(|pid| ShimNews::JobProcess { pid }).collect();
+    let expected: Vec<_> = pids.map(|pid| ShimNews::Process { pid }).collect();
     assert_eq!(expected.len(), 2, "{output}");
     let told = async { [news.next().await, news.next().await] };
     let told = runtime.block_on(async { tokio::time::timeout(PROMPT, told).await });
