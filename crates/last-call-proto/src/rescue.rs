@@ -35,7 +35,7 @@ pub struct RescueLimits {
     /// Agents that a call may lose before it is given up. Default 2: a call that kills whatever answers it must not
     /// take the fleet.
     pub attempts: u8,
-    /// Calls whose rescue is under way at the same time. Default 4.
+    /// Calls that are looked at or dispatched at the same time. Default 4.
     pub at_once: usize,
     /// Looks and dispatches of one rescue that may fail in all, or be taken by nobody. Default 30: with the waits between them about two minutes,
     /// in which a caller who does not wait any more ends the rescue by having left.
@@ -265,7 +265,7 @@ impl Rescue {
     fn taken(&mut self, call: &Lineage) {
         let Some(known) = self.at(call, Step::Asked) else { return };
         self.calls.insert(call.clone(), Call { due: true, ..known });
-        self.look(call);
+        self.queue_again(call);
     }
 
     fn seen(&mut self, call: &Lineage, room: Room) {
@@ -330,8 +330,14 @@ impl Rescue {
 
     fn again(&mut self, call: &Lineage) {
         if self.at(call, Step::Resting).is_some() {
-            self.look(call);
+            self.queue_again(call);
         }
+    }
+
+    /// Its turn comes like any other's: a server that answers nothing is not to be asked of all calls at once.
+    fn queue_again(&mut self, call: &Lineage) {
+        self.step(call, Step::Queued);
+        self.queue.push_back(call.clone());
     }
 
     fn fail(&mut self, call: &Lineage) {
@@ -376,6 +382,6 @@ impl Rescue {
     }
 
     fn under_way(&self) -> usize {
-        self.calls.values().filter(|call| !matches!(call.step, Step::Queued | Step::Asked)).count()
+        self.calls.values().filter(|call| matches!(call.step, Step::Looking | Step::Dispatching)).count()
     }
 }

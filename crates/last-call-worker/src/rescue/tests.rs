@@ -22,7 +22,7 @@ use crate::{Dialler, Endpoint};
 /// Ends a hang.
 const LONG: Duration = Duration::from_secs(120);
 const SECRET: &str = "secret-secret-secret-secret-secret";
-/// Runs the promise's full number of calls; four minutes for each of two tests.
+/// Runs the promise's full number of calls; a minute for both tests.
 const FULL: &str = "LAST_CALL_FULL";
 
 fn api(url: &str, keys: Keys) -> Api {
