@@ -1,7 +1,8 @@
 """A worker of livekit-agents, of any version from 1.3.12 on, for tests of what stands in front of one: `agent.py start`.
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET as usual. It prints a line for each event, "peer" and JSON: "main" when
-the worker starts, "started" and "ended" of a job, each with the process's number. The rest by variables:
+the worker starts, "blocked" when its event loop stands still, "started" and "ended" of a job, each with the process's
+number. The rest by variables:
 
   PEER_SHOW    names of variables, with spaces between them, whose values an event has too
   PEER_IDLE    processes kept warm, 1 where it is not set
@@ -48,6 +49,8 @@ async def busy(share: float) -> None:
 
 async def block(file: str) -> None:
     while True:
+        if os.path.exists(file):
+            write("blocked")
         while os.path.exists(file):
             time.sleep(0.01)
         await asyncio.sleep(0.01)

@@ -56,6 +56,19 @@ impl Launch {
         self
     }
 
+    /// Another program instead, which gets `args`, and behind them this one with its own.
+    pub fn behind(
+        mut self,
+        program: impl AsRef<OsStr>,
+        args: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Self {
+        let mut words: Vec<OsString> = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        words.push(std::mem::replace(&mut self.program, program.as_ref().to_owned()));
+        words.append(&mut self.args);
+        self.args = words;
+        self
+    }
+
     /// Adds one argument.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
