@@ -4,6 +4,7 @@
 //! livekit/agents, `js_` is livekit/agents-js; one that ends with `alone` shows the failure without guard. Refuses
 //! guard's own parts, which are tested beside them.
 
+mod crash;
 mod drain;
 mod offers;
 mod pass_by;

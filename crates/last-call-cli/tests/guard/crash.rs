@@ -1,0 +1,168 @@
+//! Workers and agents that die, on the real server.
+//!
+//! Owns what their callers are left with: one agent for each call that had one. Refuses the ways in which the API fails,
+//! which are tested beside the rescue.
+
+use anyhow::Result;
+use last_call_testkit::{Child, LiveKit, Participant, Peer, Python, Signal, processes, proto, skip};
+use proto::participant_info::Kind;
+
+use crate::rig::{SOON, event, gone, guarded, leaves_with, log, logged, main_process, signal, until, worker};
+
+/// A server with people in its rooms, and a worker behind guard.
+struct Scene {
+    server: LiveKit,
+    directory: tempfile::TempDir,
+    guard: Child,
+    /// In the rooms as long as this is there.
+    _callers: Vec<Participant>,
+}
+
+impl Scene {
+    fn new(peer: Peer, options: &[&str], rooms: &[&str]) -> Result<Option<Self>> {
+        let Some(server) = LiveKit::or_skip()? else { return Ok(None) };
+        let Ok(python) = Python::find().map_err(skip) else { return Ok(None) };
+        let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
+        let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
+        let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
+        let guard = guarded(worker, options).spawn()?;
+        // Before the first room: livekit-server does not always find a worker that registers while a room begins.
+        log(&guard, "registered");
+        let callers: Result<Vec<_>> =
+            rooms.iter().map(|room| python.join(&server, room, "caller", false)).collect();
+        let directory = tempfile::tempdir()?;
+        Ok(Some(Self { server, directory, guard, _callers: callers? }))
+    }
+
+    /// Asks for an agent that does this; its dispatch.
+    fn dispatch(&self, room: &str, what: &str) -> Result<String> {
+        Ok(self.server.api().create_dispatch(room, "bar", what, &[])?.id)
+    }
+
+    /// Asks for an agent that stays until its room's file is there.
+    fn call(&self, room: &str) -> Result<String> {
+        self.dispatch(room, &format!("connect, wait {}", self.directory.path().join(room).display()))
+    }
+
+    /// The processes of all jobs that have started, in order.
+    fn started(&self) -> Vec<i64> {
+        let lines = self.guard.lines();
+        lines.iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
+    }
+
+    /// Waits until this many jobs have started in all.
+    fn await_started(&self, count: usize) -> Vec<i64> {
+        until(&format!("{count} jobs; it said:\n{}", self.guard.output()), || self.started().len() >= count);
+        self.started()
+    }
+
+    /// Waits until so many agents are in a room.
+    fn await_agents(&self, room: &str, count: usize) {
+        let agents = || {
+            let people = self.server.api().list_participants(room).unwrap_or_default();
+            people.iter().filter(|one| one.kind() == Kind::Agent).count()
+        };
+        until(&format!("{count} agents in {room}; guard said:\n{}", self.guard.output()), || {
+            agents() == count
+        });
+    }
+
+    /// Each dispatch of a room but the one that the server makes for nameless agents: its id, and its attribute of the rescue.
+    fn dispatches(&self, room: &str) -> Result<Vec<(String, Option<String>)>> {
+        let listed = self.server.api().list_dispatch(room)?;
+        let there = |one: &proto::AgentDispatch| one.state.as_ref().is_none_or(|state| state.deleted_at == 0);
+        let listed = listed.into_iter().filter(|one| one.agent_name == "bar" && there(one));
+        Ok(listed.map(|one| (one.id, one.attributes.get("lc.rescue").cloned())).collect())
+    }
+
+    fn end(&self, rooms: &[&str]) -> Result<()> {
+        self.guard.signal(Signal::SIGTERM)?;
+        for room in rooms {
+            std::fs::write(self.directory.path().join(room), "")?;
+        }
+        leaves_with(&self.guard, 0);
+        Ok(())
+    }
+}
+
+#[test]
+fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    const ROOMS: [&str; 3] = ["one", "two", "three"];
+    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &ROOMS)? else { return Ok(()) };
+    let mut first = Vec::new();
+    for room in ROOMS {
+        first.push(scene.call(room)?);
+        scene.await_agents(room, 1);
+    }
+    let (worker, before) = (main_process(&scene.guard), scene.await_started(3));
+    signal(worker, Signal::SIGKILL);
+    before.iter().for_each(|job| gone(*job));
+    let after = scene.await_started(6);
+    assert_ne!(main_process(&scene.guard), worker);
+    for (room, dispatch) in ROOMS.iter().zip(first) {
+        scene.await_agents(room, 1);
+        let made: Vec<_> = scene.dispatches(room)?.into_iter().filter(|one| one.0 != dispatch).collect();
+        assert_eq!(made.len(), 1, "{made:?}");
+        let mark = made[0].1.as_deref().unwrap_or_default();
+        assert!(mark.contains(&dispatch) && mark.contains("\"attempt\":1"), "{mark}");
+    }
+    scene.end(&ROOMS)?;
+    assert_eq!(scene.started().len(), after.len(), "an agent too many\n{}", scene.guard.output());
+    Ok(())
+}
+
+/// One agent of two in a room is killed, one leaves its caller, and one call kills whatever answers it.
+fn jobs_die(peer: Peer) -> Result<()> {
+    const ROOMS: [&str; 3] = ["two", "left", "poison"];
+    let Some(scene) = Scene::new(peer, &[], &ROOMS)? else { return Ok(()) };
+    let first = scene.call("two")?;
+    let victim = scene.await_started(1)[0];
+    let second = scene.call("two")?;
+    let other = scene.await_started(2)[1];
+    scene.await_agents("two", 2);
+    signal(victim, Signal::SIGKILL);
+    scene.await_started(3);
+    scene.await_agents("two", 2);
+    assert!(processes::runs(other), "the wrong one");
+    let made: Vec<_> =
+        scene.dispatches("two")?.into_iter().filter(|one| one.0 != first && one.0 != second).collect();
+    let mark = made.first().and_then(|one| one.1.clone()).unwrap_or_default();
+    assert!(made.len() == 1 && mark.contains(&first) && !mark.contains(&second), "{made:?}");
+
+    scene.dispatch("left", "connect")?;
+    scene.await_started(4);
+    until("the agent to have left", || logged(&scene.guard, "job finished") == 1);
+    scene.dispatch("poison", "connect, kill")?;
+    // The first and two more.
+    scene.await_started(7);
+    scene.guard.wait_for_line(|line| line.contains("call lost"), SOON)?;
+    assert_eq!(scene.dispatches("left")?.len(), 1, "an agent that left is not replaced");
+    assert!(processes::runs(main_process(&scene.guard)));
+    scene.end(&ROOMS)?;
+    assert_eq!(scene.started().len(), 7, "an agent too many\n{}", scene.guard.output());
+    assert_eq!(logged(&scene.guard, "call dispatched again"), 3, "{}", scene.guard.output());
+    Ok(())
+}
+
+#[test]
+fn call_2_jobs_of_python_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Python1_8_9)
+}
+
+#[test]
+fn call_2_jobs_of_node_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Node)
+}
+
+#[test]
+fn call_2_nothing_is_dispatched_again_where_that_is_not_wanted() -> Result<()> {
+    let Some(scene) = Scene::new(Peer::Node, &["--rescue", "off", "--exit-within", "2s"], &["one"])? else {
+        return Ok(());
+    };
+    scene.call("one")?;
+    signal(scene.await_started(1)[0], Signal::SIGKILL);
+    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
+    scene.end(&["one"])?;
+    assert_eq!(scene.dispatches("one")?.len(), 1);
+    Ok(())
+}
