@@ -27,7 +27,7 @@ use crate::shown;
 /// One line for each thing that was looked at: ok, warning or error, with the value and what to do. Nothing is run,
 /// and nothing is asked of the network.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
+#[command(group = last_call_worker::no_file(), after_help = "\
 What guard itself would be told is read from the manifest's container, else from this environment
 and the arguments: --drain-timeout and --exit-within, LAST_CALL_DRAIN_TIMEOUT and the others.
 
@@ -133,4 +133,27 @@ fn read(path: &Path) -> Result<manifest::Manifest, Failure> {
     };
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     manifest::read(&path.to_string_lossy(), &text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deployment_of_this_repository_has_nothing_to_mend() {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/guard/deployment.yaml");
+        let options = Options {
+            manifest: Some(manifest.into()),
+            platform: None,
+            grace_period: None,
+            drain_timeout: None,
+            exit_within: None,
+            strict: true,
+            program: Vec::new(),
+        };
+        let found = look(&options, BTreeMap::new()).expect("a manifest");
+        assert!(found.iter().all(|one| one.level == Level::Ok), "{found:?}");
+        // It was read, and not passed over.
+        assert!(found[0].text.contains("1h 10s (as set)"), "{found:?}");
+    }
 }
