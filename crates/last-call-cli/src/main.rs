@@ -4,6 +4,7 @@
 //! the library.
 
 mod demo;
+mod doctor;
 mod exec;
 mod failure;
 mod orders;
@@ -28,6 +29,7 @@ struct Arguments {
 enum Command {
     Run(Box<exec::RunOptions>),
     Guard(Box<GuardOptions>),
+    Doctor(doctor::Options),
     Demo(Box<demo::Options>),
     Server(Box<server::Options>),
     /// The worker of the demo
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Run(options) => exec::run(*options),
         Command::Guard(options) => exec::guard(*options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Server(options) => server::run(&options),
         Command::DemoAgent(cli) => return last_call_worker::run_with(cli, demo::demo_worker()),
