@@ -54,6 +54,16 @@ impl Peer {
         Ok(launch.arg("start"))
     }
 
+    /// The command line of [`Peer::worker`] of a Python SDK, for what starts programs itself.
+    ///
+    /// # Errors
+    /// As there, and for Node, whose worker needs a variable too.
+    pub fn command(self) -> Result<Vec<std::ffi::OsString>> {
+        self.version().context("Node's worker needs NODE_PATH")?;
+        let agent = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers/agent.py");
+        Ok(vec![self.place()?.into(), agent.into(), "start".into()])
+    }
+
     /// Waits until one of these workers, or what runs one, says this `event`, of the job where one is named; when, and what else it says.
     ///
     /// # Errors

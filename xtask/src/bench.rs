@@ -7,6 +7,7 @@
 #[cfg(feature = "bench")]
 mod drain;
 #[cfg(feature = "bench")]
+mod guard;
 #[cfg(feature = "bench")]
 mod plot;
 #[cfg(feature = "bench")]
@@ -53,6 +54,12 @@ const BENCHES: &[Entry] = &[
         #[cfg(feature = "bench")]
         run: runners::run,
     },
+    Entry {
+        name: "guard",
+        about: "what guard adds to an offer, its start, memory and size; two minutes, --quick a quarter",
+        #[cfg(feature = "bench")]
+        run: guard::run,
+    },
 ];
 
 /// Promises at their full number of trials: minutes each, and any miss fails.
@@ -92,6 +99,30 @@ const SOAKS: &[Entry] = &[
         about: "10,000 orphans under process 1, and under --reap, all reaped; half a minute, needs root",
         #[cfg(feature = "bench")]
         run: soak::orphans,
+    },
+    Entry {
+        name: "guard-drains",
+        about: "100 drains of guard with 50 calls each, none cut; ten minutes",
+        #[cfg(feature = "bench")]
+        run: soak::guard_drains,
+    },
+    Entry {
+        name: "guard-reconnects",
+        about: "10,000 reconnects of guard, no file left open; the backoff takes most of it",
+        #[cfg(feature = "bench")]
+        run: soak::guard_reconnects,
+    },
+    Entry {
+        name: "guard-wedged",
+        about: "1,000 dispatches beside 1 worker that stands still and 300 beside 6, none lost",
+        #[cfg(feature = "bench")]
+        run: soak::guard_wedged,
+    },
+    Entry {
+        name: "guard-5856",
+        about: "200 SIGTERMs to guard before a busy livekit-agents 1.5.7, none swallowed",
+        #[cfg(feature = "bench")]
+        run: soak::guard_5856,
     },
 ];
 

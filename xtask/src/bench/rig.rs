@@ -57,6 +57,32 @@ impl Subject {
         Self::ours("last-call", "last-call-examples", "probe", vec!["start".into()])
     }
 
+    /// Probe behind `last-call guard`.
+    ///
+    /// # Errors
+    /// When they cannot be built.
+    pub(crate) fn guarded() -> Result<Self> {
+        Self::behind_guard(vec![Self::probe()?.program.into(), "start".into()])
+    }
+
+    /// The program with these arguments behind `last-call guard`.
+    ///
+    /// # Errors
+    /// When guard cannot be built.
+    pub(crate) fn behind_guard(program: Vec<OsString>) -> Result<Self> {
+        let arguments = ["guard".into(), "--".into()].into_iter().chain(program).collect();
+        Self::ours("last-call guard", "last-call-cli", "last-call", arguments)
+    }
+
+    /// The size of the program's file.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub(crate) fn mib(&self) -> Result<f64> {
+        let file = std::fs::metadata(&self.program).context("the program's file is gone")?;
+        Ok(file.len() as f64 / 1024.0 / 1024.0)
+    }
+
     /// A program of this workspace, built as xtask itself is, beside it.
     ///
     /// # Errors
@@ -98,6 +124,7 @@ impl Subject {
             .env("LIVEKIT_API_KEY", "devkey")
             .env("LIVEKIT_API_SECRET", "a-secret-of-thirty-two-characters")
             .env("LAST_CALL_HTTP", "127.0.0.1:0")
+            .env("LAST_CALL_GUARD_HTTP", "127.0.0.1:0")
             .env("PROBE_JOB_DIR", dir.path())
             // The machine's own load says nothing of this worker, and any load makes it decline some of many jobs at once.
             .env("PROBE_LOAD", "0");

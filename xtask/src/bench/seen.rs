@@ -55,6 +55,11 @@ pub(crate) fn is_acceptance(event: &Event) -> bool {
     matches!(event.message(), Some(FromWorker::Availability(answer)) if answer.available)
 }
 
+/// An offer is answered.
+pub(crate) fn is_answer(event: &Event) -> bool {
+    matches!(event.message(), Some(FromWorker::Availability(_)))
+}
+
 /// The socket read that brought a message of the worker.
 pub(crate) fn read_of(event: &Event) -> Option<u64> {
     if let What::Message { read, .. } = &event.what { Some(*read) } else { None }

@@ -4,6 +4,7 @@
 //! of how many is the result.
 
 mod drains;
+mod guard;
 mod offers;
 mod orphans;
 mod processes;
@@ -26,6 +27,9 @@ use super::{plot, results};
 use crate::say;
 
 pub(super) use drains::run as drains;
+pub(super) use guard::{
+    drains as guard_drains, reconnects as guard_reconnects, swallowed as guard_5856, wedged as guard_wedged,
+};
 pub(super) use offers::run as offers;
 pub(super) use orphans::run as orphans;
 pub(super) use processes::run as processes;

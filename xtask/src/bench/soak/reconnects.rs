@@ -3,7 +3,6 @@
 //! Owns the cuts. Refuses long rows of them: a worker's backoff grows with each, and each row is a new worker.
 
 use anyhow::{Context as _, Result, ensure};
-use last_call_testkit::proto::worker_message::Message as FromWorker;
 use last_call_testkit::{Cut, Event, Signal, Stub};
 use serde_json::json;
 
@@ -43,7 +42,9 @@ fn row(trial: &Trial<'_>) -> Result<()> {
     storm.stop();
     let events = stub.events_after(full.mark);
     let accepted = events.iter().filter(|event| seen::is_acceptance(event)).count();
-    trial.notes.add("offers declined", events.iter().filter(|event| is_answer(event)).count() - accepted);
+    trial
+        .notes
+        .add("offers declined", events.iter().filter(|event| seen::is_answer(event)).count() - accepted);
     trial.notes.add("accepted behind WS_FULL", accepted);
     end_job(&stub, "long")?;
     let exit = worker.end()?;
@@ -52,14 +53,10 @@ fn row(trial: &Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-fn is_answer(event: &Event) -> bool {
-    matches!(event.message(), Some(FromWorker::Availability(_)))
-}
-
 fn await_answers(stub: &Stub, mark: usize) -> Result<()> {
     let mut answers = 0;
     let enough = |event: &Event| {
-        answers += usize::from(is_answer(event));
+        answers += usize::from(seen::is_answer(event));
         (answers >= ANSWERS).then_some(())
     };
     stub.wait_for_after(mark, enough, PATIENCE).context("offers are not answered after a reconnect")
