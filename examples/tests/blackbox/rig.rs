@@ -247,9 +247,10 @@ impl Start {
             Jobs::Programs => launch.arg("run").args(options).arg("--").args(PROGRAM),
             // What is read here is guard's log.
             Jobs::Guarded => {
-                let quiet = "exec \"$0\" start >/dev/null 2>&1";
+                let quiet = "exec \"$0\" start \"$@\" >/dev/null 2>&1";
                 let behind = ["--", "sh", "-c", quiet, env!("CARGO_BIN_EXE_probe")];
-                launch.arg("guard").args(options).args(behind)
+                let (of_guard, of_worker) = told_apart(options);
+                launch.arg("guard").args(of_guard).args(behind).args(of_worker)
             }
         })
     }
@@ -263,6 +264,38 @@ impl Start {
         worker.log("registered");
         worker
     }
+}
+
+/// Guard's options, and those that only the worker behind it has.
+fn told_apart<'o>(options: &[&'o str]) -> (Vec<&'o str>, Vec<&'o str>) {
+    const OF_WORKERS: [&str; 11] = [
+        "--agent-name",
+        "--cgroup",
+        "--deployment",
+        "--idle-processes",
+        "--initialize-timeout",
+        "--load-threshold",
+        "--memory-",
+        "--open-files",
+        "--ping-limit",
+        "--runner",
+        "--user-threads",
+    ];
+    let (mut of_guard, mut of_worker) = (Vec::new(), Vec::new());
+    let mut options = options.iter().peekable();
+    while let Some(option) = options.next() {
+        let of_whom = match OF_WORKERS.iter().any(|known| option.starts_with(known)) {
+            true => &mut of_worker,
+            false => &mut of_guard,
+        };
+        of_whom.push(*option);
+        if !option.contains('=')
+            && let Some(value) = options.next_if(|value| !value.starts_with("--"))
+        {
+            of_whom.push(*value);
+        }
+    }
+    (of_guard, of_worker)
 }
 
 /// A worker that was started; killed when dropped.

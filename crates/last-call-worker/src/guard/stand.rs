@@ -482,6 +482,10 @@ impl Stand {
             }
         };
         command.stdin(Stdio::null()).env("LIVEKIT_URL", &self.front.url);
+        // systemd hears of guard, which knows how the worker is.
+        for variable in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+            command.env_remove(variable);
+        }
         self.secrets.environment(&mut command);
         if let Some(forward) = &self.forward {
             forward.environment(&mut command);
