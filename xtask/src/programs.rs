@@ -1,14 +1,11 @@
-//! The black-box tests where jobs are programs, and where the worker is behind guard: which of them run.
+//! The black-box tests where jobs are programs: which of them run.
 //!
-//! Owns the lists of those that do not, each with its reason. Refuses to leave out anything else.
+//! Owns the list of those that do not, each with its reason. Refuses to leave out anything else.
 
 use crate::say;
 
 /// Words in the names of tests that are left out, behind the reason.
-type LeftOut = &'static [(&'static str, &'static [&'static str])];
-
-/// Where jobs are programs.
-pub(crate) const PROGRAMS: LeftOut = &[
+const LEFT_OUT: [(&str, &[&str]); 7] = [
     (
         "the same code whatever jobs are",
         &[
@@ -86,15 +83,12 @@ pub(crate) const PROGRAMS: LeftOut = &[
     ),
 ];
 
-/// Where the worker is behind guard.
-pub(crate) const GUARDED: LeftOut = &[];
-
 /// Says what is left out, and gives it as arguments of a test program.
-pub(crate) fn skip(run: &str, left_out: LeftOut) -> Vec<&'static str> {
-    for (reason, names) in left_out {
-        say::progress(format_args!("not {run} ({reason}): {}", names.join(" ")));
+pub(crate) fn left_out() -> Vec<&'static str> {
+    for (reason, names) in LEFT_OUT {
+        say::progress(format_args!("not with programs ({reason}): {}", names.join(" ")));
     }
-    left_out.iter().flat_map(|(_, names)| names.iter().flat_map(|name| ["--skip", name])).collect()
+    LEFT_OUT.iter().flat_map(|(_, names)| names.iter().flat_map(|name| ["--skip", name])).collect()
 }
 
 #[test]
@@ -110,7 +104,7 @@ fn whatever_is_left_out_is_there() {
     let known: Vec<String> = modules
         .flat_map(|(module, tests)| tests.into_iter().map(move |test| format!("{module}::{test}")))
         .collect();
-    let names = [PROGRAMS, GUARDED].into_iter().flatten().flat_map(|(_, names)| names.iter());
+    let names = LEFT_OUT.iter().flat_map(|(_, names)| names.iter());
     let gone: Vec<&&str> = names.filter(|name| !known.iter().any(|test| test.contains(**name))).collect();
     assert!(gone.is_empty(), "no test is called so any more: {gone:?}");
 }
