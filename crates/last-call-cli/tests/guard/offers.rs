@@ -32,6 +32,8 @@ fn job_1_a_slow_and_busy_worker_is_let_be_and_a_stopped_one_is_answered_for() {
     // What it was offered while it stood is not answered a second time.
     let repeated = rig.stub.offers().iter().map(|offer| offer.repeated).sum::<u32>();
     assert_eq!(repeated, 0, "{:?}", rig.stub.offers());
+    rig.send(Signal::SIGTERM);
+    rig.leaves_with(0);
 }
 
 #[test]
@@ -43,4 +45,6 @@ fn job_1_a_handler_that_never_decides_is_answered_for_and_not_taken_for_wedged()
     rig.declines("AJ_2");
     assert!(!rig.statuses(mark).contains(&WorkerStatus::WsFull), "taken for wedged\n{}", rig.guard.output());
     assert_eq!(rig.status_of("/readyz"), 200);
+    rig.send(Signal::SIGTERM);
+    rig.leaves_with(0);
 }
