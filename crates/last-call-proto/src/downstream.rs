@@ -185,15 +185,10 @@ impl Downstream {
     }
 
     fn told(&mut self, job: JobId, reason: StopReason) {
-        match reason {
-            // The call goes on, and so another agent comes before this one goes (DRAIN-6).
-            StopReason::DrainDeadline => self.orphaned(&job),
-            // The call is over: whatever becomes of the agent now is its end.
-            StopReason::Terminated | StopReason::Requested => {
-                if let Some(rescuable) = self.jobs.get_mut(&job) {
-                    *rescuable = false;
-                }
-            }
+        // The call goes on, and so another agent comes before this one goes (DRAIN-6). What the server ends is over, or its
+        // agent has left the room, which it does when it dies, too: whether anybody waits, the look at the room tells.
+        if reason == StopReason::DrainDeadline {
+            self.orphaned(&job);
         }
         self.send(ToDownstream::Termination(job));
     }

@@ -90,13 +90,11 @@ fn answer(stub: &Stub, turn: usize) -> Result<Duration> {
     let (mark, id) = (stub.mark(), format!("offer-{turn}"));
     stub.offer(Job::new(&id).metadata(&json!({"reject": true}).to_string()))?;
     let mut sent = None;
-    let answered = |event: &Event| match &event.what {
-        What::Sent(_) => {
+    let answered = |event: &Event| {
+        if matches!(event.what, What::Sent(_)) {
             sent.get_or_insert(event.at);
-            None
         }
-        _ if seen::is_answer(event) => Some(event.at),
-        _ => None,
+        seen::is_answer(event).then_some(event.at)
     };
     let at = stub.wait_for_after(mark, answered, PATIENCE)?;
     Ok(at.saturating_duration_since(sent.context("it was sent before it was answered")?))

@@ -21,7 +21,7 @@ pub(super) enum Platform {
 }
 
 impl Platform {
-    /// What it gives where nothing says otherwise, by its own documentation.
+    /// What it gives where nothing says otherwise.
     pub(super) fn default_grace(self) -> Duration {
         Duration::from_secs(match self {
             Self::Kubernetes | Self::Ecs | Self::Heroku => 30,
@@ -99,18 +99,16 @@ pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Findi
     } else if needs <= has {
         Finding::ok(format!("grace period: {sum}"))
     } else {
-        let most = platform.most().is_some_and(|most| needs.saturating_add(pre_stop) > most);
-        let fits = has.saturating_sub(exit);
-        Finding::error(if most {
-            format!("grace period: {sum}; calls are killed: set --drain-timeout to {} or less", format_duration(platform.most().unwrap_or(has).saturating_sub(pre_stop + exit)))
-        } else {
-            format!(
-                "grace period: {sum}; calls are killed: set {} to {} s or more, or --drain-timeout to {} or less",
-                platform.setting(),
-                needs.saturating_add(pre_stop).as_secs() + 1,
-                format_duration(fits)
-            )
-        })
+        let whole = needs.saturating_add(pre_stop);
+        let fits = format_duration(has.saturating_sub(exit));
+        let raised = match platform.most() {
+            // What the platform does not give cannot be set.
+            Some(most) if whole > most => String::new(),
+            Some(_) | None => format!("set {} to {} s or more, or ", platform.setting(), whole.as_secs() + 1),
+        };
+        Finding::error(format!(
+            "grace period: {sum}; calls are killed: {raised}set --drain-timeout to {fits} or less"
+        ))
     });
     found
 }

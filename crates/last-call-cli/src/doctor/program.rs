@@ -11,11 +11,16 @@ use super::finding::Finding;
 
 /// Guard's own arguments, and the program behind its `--`.
 pub(super) fn split(words: &[String]) -> (&[String], &[String]) {
-    let guard = words.iter().take_while(|word| *word != "--").position(|word| word == "guard");
-    match (guard, words.iter().position(|word| word == "--")) {
-        (Some(guard), Some(end)) => (&words[guard + 1..end], &words[end + 1..]),
-        (Some(guard), None) => (&words[guard + 1..], &[]),
-        (None, _) => (&[], words),
+    // Behind whatever starts it, as tini with a `--` of its own.
+    let guard = words
+        .iter()
+        .enumerate()
+        .position(|(at, word)| word == "guard" && (at == 0 || base(&words[at - 1]) == "last-call"));
+    let Some(guard) = guard else { return (&[], words) };
+    let behind = &words[guard + 1..];
+    match behind.iter().position(|word| word == "--") {
+        Some(end) => (&behind[..end], &behind[end + 1..]),
+        None => (behind, &[]),
     }
 }
 
