@@ -277,7 +277,7 @@ impl Stand {
             }
         }
         if let Some(systemd) = &mut self.systemd {
-            systemd.look(&self.shown.borrow_and_update(), Instant::now());
+            systemd.look(&self.shown.borrow(), Instant::now());
         }
     }
 
