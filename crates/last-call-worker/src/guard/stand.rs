@@ -456,6 +456,8 @@ impl Stand {
         let (Some(look), Process::Runs(child)) = (&self.on_wedged, &state.process) else { return };
         let mut command = Command::new("sh");
         command.args(["-c", look]).env("LAST_CALL_WORKER_PID", child.pid().to_string()).stdin(Stdio::null());
+        // It runs where the worker can read its environment.
+        self.secrets.environment(&mut command);
         tokio::spawn(async move {
             let hear = |said: Said<'_>| {
                 if let Said::Line { text, .. } = said {
