@@ -14,6 +14,7 @@
 //! | be asked whether a worker takes a job | [`Decider`] |
 //! | look at a process that is nobody's child here | [`processes`] |
 //! | fail the network under a worker in every way and in every state | [`blip`] |
+//! | wait for what has no event of its own | [`until()`] |
 //! | keep every core busy | [`Spinners`] |
 //! | state a figure | [`Machine`], [`Histogram`] |
 //!
@@ -45,6 +46,7 @@ mod python;
 mod relay;
 mod skip;
 mod stub;
+mod until;
 mod wire;
 
 pub use busy::Spinners;
@@ -64,3 +66,4 @@ pub use python::{Participant, Python};
 pub use relay::{Direction, Faults, Frame, Relay, Verdict};
 pub use skip::skip;
 pub use stub::{Answer, Event, Job, Offer, Options, Storm, Stub, Tally, Upgrade, What};
+pub use until::until;

@@ -3,14 +3,17 @@
 //! Owns what must hold for each side whatever the other does. Refuses the promises of the worker within, which are
 //! explored by themselves.
 
+mod fingerprint;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use last_call_proto::{
     Answer, Downstream, DownstreamInput, DownstreamOutput, End, FromDownstream, FromServer, Input, JobId,
     Limits, Load, Loss, Output, Report, Timer, ToDownstream, ToServer, Worker,
 };
 use proptest::prelude::*;
+
+use crate::fingerprint::fingerprint;
 
 const JOBS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -340,15 +343,6 @@ fn every_course_of_two_jobs() {
         }
         assert!(seen.len() > 10_000, "{scope:?} ended early: {} states", seen.len());
     }
-}
-
-fn fingerprint(state: &impl Hash) -> u128 {
-    let mut hasher = DefaultHasher::new();
-    state.hash(&mut hasher);
-    let low = hasher.finish();
-    // As the explorer of the worker: 64 more bits that do not follow from these alone.
-    0x9E37_79B9_7F4A_7C15_u64.hash(&mut hasher);
-    (u128::from(hasher.finish()) << 64) | u128::from(low)
 }
 
 /// A world in which job `a` runs.

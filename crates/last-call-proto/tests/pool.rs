@@ -2,10 +2,13 @@
 //!
 //! Owns the properties. Refuses real processes, which are in the black-box tests.
 
+mod fingerprint;
+
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use last_call_proto::{JobId, Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
+
+use crate::fingerprint::fingerprint;
 
 /// A pool beside what a driver knows: which processes are in which state, which jobs are where.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -127,15 +130,6 @@ impl World {
             assert!(warm + refilling >= LIMITS.idle, "{warm} warm, {refilling} on the way");
         }
     }
-}
-
-/// 128 bits, so that no two states are taken for one.
-fn fingerprint(world: &World) -> [u64; 2] {
-    [0_u8, 1].map(|salt| {
-        let mut hasher = DefaultHasher::new();
-        (salt, world).hash(&mut hasher);
-        hasher.finish()
-    })
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //!
 //! Owns the properties. Refuses the API and its real outcomes, which are in the black-box tests.
 
+mod fingerprint;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use last_call_proto::{
     JobId, Lineage, Rescue, RescueInput, RescueLimits, RescueOutput, RescueTimer, Room, Verdict,
 };
+
+use crate::fingerprint::fingerprint;
 
 const LIMITS: RescueLimits = RescueLimits { attempts: 2, at_once: 1, tries: 3, failures: 2 };
 const CALLS: [&str; 2] = ["one", "two"];
@@ -231,15 +234,6 @@ impl World {
         assert!(!waits || under_way > 0 || pause || again, "a call is forgotten");
         assert!(!self.rescue.paused() || pause, "a pause without an end");
     }
-}
-
-/// 128 bits, so that no two states are taken for one.
-fn fingerprint(world: &World) -> [u64; 2] {
-    [0_u8, 1].map(|salt| {
-        let mut hasher = DefaultHasher::new();
-        (salt, world).hash(&mut hasher);
-        hasher.finish()
-    })
 }
 
 #[test]

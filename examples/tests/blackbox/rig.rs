@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use last_call_testkit::processes::children;
 use last_call_testkit::{Child, Decided, Decider, Exit, Launch, Signal, Stub};
@@ -457,12 +457,8 @@ impl Running {
 
 /// Asks again and again, until it is so.
 #[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !so() {
-        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub(crate) fn until(what: &str, so: impl FnMut() -> bool) {
+    last_call_testkit::until(what, SOON, so);
 }
 
 /// A line of the log. What a program says beside a message stands in one field, and here where probe's own fields do.

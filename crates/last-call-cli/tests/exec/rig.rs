@@ -156,10 +156,6 @@ impl Rig {
 
 /// Asks again and again, until it is so.
 #[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !so() {
-        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub(crate) fn until(what: &str, so: impl FnMut() -> bool) {
+    last_call_testkit::until(what, SOON, so);
 }

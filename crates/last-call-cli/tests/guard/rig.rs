@@ -3,7 +3,7 @@
 //! Owns their environment. Refuses to return an error: what does not come fails the test here, with all that was said.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use last_call_testkit::{Child, Event, Job, Launch, Peer, Signal, Stub, processes, proto, skip};
 use nix::sys::signal::kill;
@@ -260,10 +260,6 @@ pub(crate) fn gone(pid: i64) {
 
 /// Asks again and again, until it is so.
 #[track_caller]
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !so() {
-        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+pub(crate) fn until(what: &str, so: impl FnMut() -> bool) {
+    last_call_testkit::until(what, SOON, so);
 }

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::action::Action;
 use crate::clauses::{self, Clause};
+use crate::fingerprint::fingerprint;
 use crate::scope::Scope;
 use crate::subject::Subject;
 use crate::world::World;
@@ -95,13 +95,4 @@ fn path(steps: &[(usize, Option<Action>)], mut at: usize, last: Action) -> Vec<A
     }
     path.reverse();
     path
-}
-
-fn fingerprint(world: &impl Hash) -> u128 {
-    let mut hasher = DefaultHasher::new();
-    world.hash(&mut hasher);
-    let low = hasher.finish();
-    // Going on from the first digest with other bytes gives 64 bits that do not follow from it alone.
-    0x9E37_79B9_7F4A_7C15_u64.hash(&mut hasher);
-    (u128::from(hasher.finish()) << 64) | u128::from(low)
 }

@@ -6,6 +6,8 @@
 mod action;
 mod clauses;
 mod explorer;
+#[path = "../fingerprint/mod.rs"]
+mod fingerprint;
 mod mutants;
 mod random;
 mod record;
