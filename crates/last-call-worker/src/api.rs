@@ -15,7 +15,7 @@ use prost::Message;
 use crate::error::DialError;
 use crate::exchange::{ExchangeError, exchange_with, said};
 use crate::socket::Dialler;
-use crate::token::Keys;
+use crate::token::{Keys, bearer};
 
 /// How long a call's token is good.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -195,10 +195,7 @@ impl Api {
 
     fn bearer(&self, grants: VideoGrants) -> Result<HeaderValue, String> {
         let token = self.keys.api_token(GOOD_FOR, grants).map_err(|error| error.to_string())?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| "it does not fit a header".to_owned())?;
-        bearer.set_sensitive(true);
-        Ok(bearer)
+        bearer(&token).ok_or_else(|| "it does not fit a header".to_owned())
     }
 }
 

@@ -34,6 +34,7 @@ mod secrets;
 mod shim;
 mod stand;
 
+pub use connection::livekit_agents_drains_well;
 pub(crate) use guarded::{FromWorker, Guarded};
 pub use options::GuardOptions;
 pub use run::run_guard;

@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use last_call_proto::{Input, JobId, Link as LinkState, Loss, Policy, Timer, Worker};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval};
 
 use crate::error::DialError;
 use crate::guard::{FromWorker, Guarded};
@@ -34,6 +34,7 @@ use crate::runner::{FromUser, TaskRunner};
 use crate::signal::ToLink;
 use crate::socket::{Socket, SocketEvent};
 use crate::systemd::Systemd;
+use crate::timers::every;
 use crate::wire;
 
 pub(crate) use keep::Keep;
@@ -136,15 +137,13 @@ impl Link {
     /// Drives the core until it leaves.
     pub(crate) async fn run(mut self) -> Report {
         let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
-        let mut beat = tokio::time::interval(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut beat = every(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
         loop {
             self.beat.beat();
             if let Some(outcome) = self.settle().await {
                 let report = self.watched.report(outcome);
-                match self.runner {
-                    Runner::Code(runner) => runner.leave(),
-                    Runner::Guarded(guarded) => guarded.leave(),
+                if let Runner::Code(runner) = self.runner {
+                    runner.leave();
                 }
                 return report;
             }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use last_call_proto::Load;
-use tokio::time::MissedTickBehavior;
+
+use crate::timers::every;
 
 mod cgroup;
 mod host;
@@ -70,8 +71,7 @@ impl LoadSampler {
 
     /// Samples each 0.5 s until dropped. Each sample reads a few small files of `/proc` and `/sys`.
     pub(crate) async fn run(mut self) {
-        let mut tick = tokio::time::interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = every(EVERY);
         loop {
             tick.tick().await;
             self.sample();

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-pub(crate) use dial::AGENT_NAME;
+pub(crate) use dial::{AGENT, AGENT_NAME};
 pub use dial::{Dialler, Endpoint};
 pub(crate) use proxy::Proxy;
 

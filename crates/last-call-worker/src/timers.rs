@@ -1,11 +1,12 @@
-//! The timers that the core armed, and which is due next.
+//! The timers that the core armed, and which is due next; the waits that every loop has.
 //!
 //! Owns instants. Refuses durations, which [`last_call_proto::Policy`] has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use last_call_proto::Timer;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// Armed timers by name and by time.
 #[derive(Debug, Default)]
@@ -45,9 +46,21 @@ impl Timers {
 
     /// Waits until the first timer is due; for ever if none is armed. Cancel safe.
     pub(crate) async fn next(&self) {
-        match self.order.first() {
-            Some((at, _)) => tokio::time::sleep_until(*at).await,
-            None => std::future::pending().await,
-        }
+        until(self.order.first().map(|(at, _)| *at)).await;
     }
+}
+
+/// Waits for this moment; for ever, if there is none. Cancel safe.
+pub(crate) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ticks, the first at once; after a tick that came late the next is a whole period later.
+pub(crate) fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }

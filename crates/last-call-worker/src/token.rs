@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use livekit_token::{AccessToken, AccessTokenError, VideoGrants};
 
 use crate::error::DialError;
@@ -19,6 +20,13 @@ const JOIN_TOKEN_FOR: Duration = Duration::from_secs(60 * 60);
 pub struct Keys {
     pub(crate) key: String,
     pub(crate) secret: Secret,
+}
+
+/// A token as the value of `Authorization`, which no debug output shows; `None` if it fits no header.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    let mut bearer = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    bearer.set_sensitive(true);
+    Some(bearer)
 }
 
 impl Keys {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use humantime::format_duration;
+use last_call_worker::livekit_agents_drains_well;
 
 use super::finding::Finding;
 
@@ -161,11 +162,7 @@ const SDK_DRAIN: Duration = Duration::from_secs(3600);
 pub(super) fn sdk_drain(sdk: Option<&Sdk>, forward: Option<&str>, drain: Duration) -> Finding {
     let (name, version, at_once) = match sdk {
         None => return Finding::ok("sdk: no package is seen here; guard tells by the worker's registration"),
-        Some(Sdk::Python(version)) => {
-            let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-            let mut next = || numbers.next().unwrap_or(0);
-            ("livekit-agents", version, (next(), next(), next()) >= (1, 8, 9))
-        }
+        Some(Sdk::Python(version)) => ("livekit-agents", version, livekit_agents_drains_well(version)),
         Some(Sdk::Node(version)) => ("@livekit/agents", version, false),
     };
     let now = forward.map_or(at_once, |when| when == "now");

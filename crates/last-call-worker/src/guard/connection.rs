@@ -38,7 +38,6 @@ pub(super) struct Arrival {
     pub(super) request: livekit::RegisterWorkerRequest,
     /// The query of its `/agent`.
     pub(super) query: String,
-    pub(super) sdk: Sdk,
     pub(super) connection: Attached,
     /// Where its frames go from now on; dropped, the connection closes.
     pub(super) link: oneshot::Sender<mpsc::UnboundedSender<FromUser>>,
@@ -65,17 +64,33 @@ impl Sdk {
         }
     }
 
+    /// Whether it says how its jobs end.
+    pub(super) fn reports(self) -> bool {
+        self != Self::Unknown
+    }
+
+    /// Whether its word for a job that failed means that the job's process died.
+    pub(super) fn says_failed_of_the_dead(self) -> bool {
+        self == Self::Python
+    }
+
     /// Whether such a worker loses no call when it is told to drain while calls run: ours, and livekit-agents from 1.8.9
     /// on.
     pub(super) fn drains_well(self, version: &str) -> bool {
-        let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-        let mut next = || numbers.next().unwrap_or(0);
         match self {
-            Self::Python => (next(), next(), next()) >= (1, 8, 9),
+            Self::Python => livekit_agents_drains_well(version),
             Self::Ours => true,
             Self::Unknown => false,
         }
     }
+}
+
+/// Whether livekit-agents of this version loses no call when it is told to drain while calls run: 1.8.9 is the first.
+#[must_use]
+pub fn livekit_agents_drains_well(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next(), next()) >= (1, 8, 9)
 }
 
 /// Serves one connection to its end. Cancel safe: dropped, it is closed without a word.
@@ -120,9 +135,8 @@ async fn try_serve(
     let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
     let (to, outgoing) = mpsc::unbounded_channel();
     let (link, linked) = oneshot::channel();
-    let failed_is_died = sdk == Sdk::Python;
-    let connection = Attached { number, to, json, failed_is_died, reports: sdk != Sdk::Unknown };
-    let arrival = Arrival { register, request, query, sdk, connection, link };
+    let connection = Attached { number, to, json, sdk };
+    let arrival = Arrival { register, request, query, connection, link };
     if arrivals.send(arrival).is_err() {
         return Ok(());
     }

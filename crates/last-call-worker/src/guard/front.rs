@@ -19,11 +19,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use self::head::{AGENT, Caller, caller, is_agent};
+use self::head::{Caller, caller, is_agent};
 use super::relay::{self, Answer, Hop, refusal};
 use super::secrets::Secrets;
 use crate::error::StartError;
-use crate::socket::Dialler;
+use crate::socket::{AGENT, Dialler};
 use crate::start::{current_thread, thread};
 
 /// Before the next look where the system had no descriptor.

@@ -4,7 +4,6 @@
 //! worker. Refuses to decide: [`Downstream`] does, and the link's own core.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use last_call_proto::{
@@ -15,9 +14,10 @@ use livekit_protocol as livekit;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::connection::Sdk;
 use super::frames::{self, Said};
 use crate::jobs::Jobs;
-use crate::wire::Incoming;
+use crate::wire::{self, Incoming};
 
 /// Frames of the worker that wait for a registration; each is of a kind that guard does not know.
 const PASSED_AT_MOST: usize = 64;
@@ -46,10 +46,7 @@ pub(crate) struct Attached {
     pub(super) to: mpsc::UnboundedSender<Message>,
     /// It speaks JSON.
     pub(super) json: bool,
-    /// Its own word for a job that failed means that the job's process died.
-    pub(super) failed_is_died: bool,
-    /// It says how its jobs end.
-    pub(super) reports: bool,
+    pub(super) sdk: Sdk,
 }
 
 impl Attached {
@@ -77,7 +74,7 @@ pub(crate) struct Surroundings {
 pub(crate) enum Call {
     /// It runs from now on.
     Began {
-        job: Arc<livekit::Job>,
+        job: Box<livekit::Job>,
         /// The agent's identity.
         agent: String,
         /// The worker will say how it ends.
@@ -103,15 +100,16 @@ pub(crate) struct Guarded {
     registered: Option<Bytes>,
     connection: Option<Attached>,
     jobs: HashMap<JobId, Known>,
-    /// The frame that came last, while the core is asked about it.
+    /// The worker's frame that came last, while the core is asked about it.
     latest: Bytes,
+    /// The server's last word that a job is over.
+    terminated: Option<(JobId, Bytes)>,
     inputs: VecDeque<Input>,
     passed: VecDeque<Bytes>,
 }
 
 /// What is known of a job from its offer to its end.
 struct Known {
-    job: Arc<livekit::Job>,
     offer: Bytes,
     /// The worker's answer, and later its report.
     said: Option<Bytes>,
@@ -129,6 +127,7 @@ impl Guarded {
             connection: None,
             jobs: HashMap::new(),
             latest: Bytes::new(),
+            terminated: None,
             inputs: VecDeque::new(),
             passed: VecDeque::new(),
         };
@@ -170,13 +169,7 @@ impl Guarded {
                 }
             }
             Incoming::Offer(job) => {
-                let known = || Known {
-                    job: Arc::new(job.clone()),
-                    offer: frame,
-                    said: None,
-                    identity: String::new(),
-                    assignment: None,
-                };
+                let known = || Known { offer: frame, said: None, identity: String::new(), assignment: None };
                 self.jobs.entry(job.id.as_str().into()).or_insert_with(known);
             }
             Incoming::Assignment { job, url, .. } => {
@@ -188,7 +181,7 @@ impl Guarded {
                     known.assignment = Some(filled.unwrap_or(frame));
                 }
             }
-            Incoming::Termination(_) => self.latest = frame,
+            Incoming::Termination(job) => self.terminated = Some((job.clone(), frame)),
             Incoming::Pong | Incoming::Unknown => self.send(frame),
             // guard registers anew by itself.
             Incoming::GoAway => {}
@@ -250,9 +243,6 @@ impl Guarded {
         self.jobs.retain(|job, _| core.jobs().get(job).is_some());
     }
 
-    /// The link has left: the connection closes.
-    pub(crate) fn leave(self) {}
-
     fn frame(&mut self, frame: Bytes) {
         let Some(said) = frames::read(&frame) else {
             return tracing::warn!(bytes = frame.len(), "a frame of the worker cannot be read; dropped");
@@ -268,7 +258,8 @@ impl Guarded {
             }
             known.said = Some(self.latest.clone());
         }
-        let failed_is_died = self.connection.as_ref().is_some_and(|connection| connection.failed_is_died);
+        let sdk = self.connection.as_ref().map(|connection| connection.sdk);
+        let failed_is_died = sdk.is_some_and(Sdk::says_failed_of_the_dead);
         if let (FromDownstream::Report(job, Report::Failed(text)), true) = (&heeded, failed_is_died) {
             let empty = "its process failed, or was killed";
             let text = if text.is_empty() { empty.into() } else { text.clone() };
@@ -280,11 +271,13 @@ impl Guarded {
 
     fn launched(&mut self, job: &JobId) {
         self.surroundings.jobs.begin(job);
-        if let Some(known) = self.jobs.get_mut(job) {
+        if let Some(known) = self.jobs.get_mut(job)
+            && let Some(Incoming::Offer(offered)) = wire::decode(&known.offer)
+        {
             // What it says from here on is a report.
             known.said = None;
-            let reported = self.connection.as_ref().is_none_or(|connection| connection.reports);
-            let began = Call::Began { job: known.job.clone(), agent: known.identity.clone(), reported };
+            let reported = self.connection.as_ref().is_none_or(|connection| connection.sdk.reports());
+            let began = Call::Began { job: Box::new(offered), agent: known.identity.clone(), reported };
             self.say(began);
         }
     }
@@ -332,10 +325,9 @@ impl Guarded {
 
     /// The server's own frame, where it is the latest.
     fn termination(&self, job: &JobId) -> Bytes {
-        let ended = crate::wire::decode(&self.latest);
-        match ended {
-            Some(Incoming::Termination(ended)) if ended == *job => self.latest.clone(),
-            _ => frames::termination(job),
+        match &self.terminated {
+            Some((ended, frame)) if ended == job => frame.clone(),
+            Some(_) | None => frames::termination(job),
         }
     }
 

@@ -96,6 +96,11 @@ impl Registrations {
         }
     }
 
+    /// Whether nothing new is taken any more, for good.
+    pub(super) fn draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining | Phase::Drained)
+    }
+
     /// Whether no link is left.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
@@ -120,14 +125,14 @@ impl Registrations {
     /// A worker registers: by the link that it had, where that is free, else by a new one. Refused in a drain, but for
     /// one that comes back to its calls.
     pub(super) fn arrived(&mut self, arrival: Arrival) {
-        let Arrival { register, request, query, connection, link, sdk: _ } = arrival;
+        let Arrival { register, request, query, connection, link } = arrival;
         let known = self.slots.iter().find_map(|(number, slot)| {
             let same = slot.register == register && slot.query == query && !slot.link.is_closed();
             (same && !slot.is_attached()).then_some(*number)
         });
         let number = match known {
             Some(number) => number,
-            None if matches!(self.phase, Phase::Draining | Phase::Drained) => return,
+            None if self.draining() => return,
             None => self.open(register, &request, query),
         };
         if let Some(slot) = self.slots.get_mut(&number)

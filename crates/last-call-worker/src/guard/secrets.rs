@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, Uri};
 use last_call_proto::JobId;
@@ -23,7 +23,7 @@ pub(crate) use self::allow::Right;
 use self::allow::Signed;
 use crate::error::StartError;
 use crate::secret::Secret;
-use crate::token::Keys;
+use crate::token::{Keys, bearer};
 
 /// How long a token holds that is signed for one request: it is read once, when the request arrives.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
@@ -155,10 +155,9 @@ impl Secrets {
             .with_grants(video)
             .with_sip_grants(sip)
             .to_jwt();
-        let bearer = token.ok().and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
-        let mut bearer =
+        let bearer = token.ok().and_then(|token| bearer(&token));
+        let bearer =
             bearer.ok_or_else(|| Refused::Forbidden("guard cannot sign with the key that it has".into()))?;
-        bearer.set_sensitive(true);
         request.headers.insert(AUTHORIZATION, bearer);
         // The child's token may be there; no method of Twirp's reads the rest.
         request.uri = request.uri.path().parse().unwrap_or_default();

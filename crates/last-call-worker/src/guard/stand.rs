@@ -13,7 +13,7 @@ use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput,
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant, Interval};
 
 use super::connection::{self, Arrival};
 use super::forward::Forward;
@@ -30,6 +30,7 @@ use crate::process::{Descendants, Ended, Said, Start, Supervised};
 use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::systemd::Systemd;
+use crate::timers::{every, until};
 
 /// How often it shows that it lives, and looks for links to let go.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -117,7 +118,6 @@ struct State {
     late_at: Option<Instant>,
     report: Report,
     last_end: Option<Ended>,
-    draining: bool,
     wedged: bool,
     /// Processes that jobs run in, as far as they are known.
     job_processes: BTreeMap<JobId, u32>,
@@ -149,7 +149,6 @@ impl Stand {
             late_at: None,
             report,
             last_end: None,
-            draining: false,
             wedged: false,
             job_processes: BTreeMap::new(),
             leaving: None,
@@ -168,22 +167,12 @@ impl Stand {
 
     async fn happens(&mut self, state: &mut State) -> Happened {
         let State { beat, looks, .. } = state;
-        let due = state.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+        let first = state.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
         let due = async {
-            match due {
-                Some((timer, at)) => {
-                    sleep_until(at).await;
-                    Happened::Due(timer)
-                }
-                None => std::future::pending().await,
-            }
+            until(first.map(|(_, at)| at)).await;
+            first.map(|(timer, _)| timer)
         };
-        let late = async {
-            match state.late_at {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let late = until(state.late_at);
         let process = async {
             match &mut state.process {
                 Process::None => std::future::pending().await,
@@ -217,7 +206,7 @@ impl Stand {
             happened = process => happened,
             _ = descendant => Happened::Descendant,
             _ = looks.tick() => Happened::LookIntoRooms,
-            happened = due => happened,
+            Some(timer) = due => Happened::Due(timer),
             () = late => Happened::Late,
             Ok(()) = self.shown.changed() => Happened::Shown,
             _ = beat.tick() => Happened::Beat,
@@ -282,11 +271,12 @@ impl Stand {
     }
 
     fn controlled(&mut self, control: &Control, state: &mut State) {
+        let drained_before = self.registrations.draining();
         self.registrations.control(control);
         match control {
             Control::Start | Control::Quiet | Control::Unquiet => {}
             Control::Drain(_) => {
-                if !std::mem::replace(&mut state.draining, true) {
+                if !drained_before {
                     state.late_at = None;
                     if self.registrations.is_empty() {
                         tracing::info!("draining: the worker has no registration");
@@ -295,16 +285,13 @@ impl Stand {
                 self.ward(WardInput::Drain, state);
                 self.idle_if_alone(state);
             }
-            Control::Force => {
-                state.draining = true;
-                self.ward(WardInput::Force, state);
-            }
+            Control::Force => self.ward(WardInput::Force, state),
         }
     }
 
     fn arrived(&mut self, arrival: Arrival, state: &mut State) {
         state.late_at = None;
-        let drains_well = arrival.sdk.drains_well(&arrival.request.version);
+        let drains_well = arrival.connection.sdk.drains_well(&arrival.request.version);
         // The first one is what operators see.
         self.info.get_or_init(|| WorkerInfo {
             agent_name: arrival.request.agent_name.clone(),
@@ -381,7 +368,7 @@ impl Stand {
 
     /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
-        if state.draining && self.registrations.is_empty() {
+        if self.registrations.draining() && self.registrations.is_empty() {
             let in_time = state.report.outcome == Outcome::Finished;
             self.ward(if in_time { WardInput::Idle } else { WardInput::Force }, state);
         }
@@ -389,7 +376,7 @@ impl Stand {
 
     fn ended(&mut self, ended: Ended, state: &mut State) {
         state.process = Process::None;
-        if state.draining {
+        if self.registrations.draining() {
             tracing::info!(%ended, "the worker has ended");
         } else {
             tracing::error!(%ended, "the worker has ended by itself");
@@ -440,7 +427,6 @@ impl Stand {
                 WardOutput::Disarm(timer) => drop(state.timers.remove(&timer)),
                 WardOutput::GiveUp => {
                     tracing::error!("the worker is not started again: guard leaves with it");
-                    state.draining = true;
                     self.registrations.control(&Control::Drain(std::time::Instant::now()));
                     if self.registrations.is_empty() {
                         self.ward.handle(WardInput::Idle);
@@ -503,12 +489,6 @@ impl Stand {
 /// What a shell says of a command that cannot be run.
 const CANNOT_START: i32 = 126;
 const SIGKILL: i32 = Signal::SIGKILL as i32;
-
-fn every(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
 
 /// Several links leave as the worst of them did.
 fn worse(one: Outcome, other: Outcome) -> Outcome {

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::Interval;
 
 use super::system::{self, Held};
 use super::threads;
+use crate::timers::every;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,9 +33,7 @@ type Look = Pin<Box<dyn Future<Output = Vec<(u32, Held)>> + Send>>;
 impl Descendants {
     /// Of this process, which has just started. In a runtime only.
     pub(crate) fn of(root: u32) -> Self {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { root, held: BTreeMap::new(), ends: JoinSet::new(), looks, look: None }
+        Self { root, held: BTreeMap::new(), ends: JoinSet::new(), looks: every(LOOK_EVERY), look: None }
     }
 
     /// Those that were found and have not ended.

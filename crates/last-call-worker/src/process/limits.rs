@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::cgroup::Groups;
 use super::{Ended, Supervised};
 use crate::job::JobContext;
+use crate::timers::every;
 
 /// Between two looks at a job's memory, where it is limited.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -66,8 +66,7 @@ impl Limits {
     /// which it kills. Never done. Cancel safe.
     pub async fn watch_memory(&self, child: &Supervised, job: &JobContext) {
         let limited = self.memory_warn.is_some() || self.memory_limit.is_some();
-        let mut due = interval(if limited { LOOK_EVERY } else { LOOK_FOR_PEOPLE_EVERY });
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = every(if limited { LOOK_EVERY } else { LOOK_FOR_PEOPLE_EVERY });
         let mut warned = false;
         loop {
             due.tick().await;
@@ -101,9 +100,7 @@ impl Pings {
     /// The first is due at once.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        let mut due = interval(limit / PINGS);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { limit, due, answers: 0, unanswered: 0 }
+        Self { limit, due: every(limit / PINGS), answers: 0, unanswered: 0 }
     }
 
     /// Waits for the next ping; or says how the process is to be ended, where none of the last ones was among its

@@ -16,6 +16,7 @@ use super::journal::Journal;
 use super::look::{self, Listed};
 use crate::api::{Api, ApiError};
 use crate::metrics::{Metrics, Rescued};
+use crate::timers::until;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -324,12 +325,5 @@ impl Driver {
         if let Some(journal) = &mut self.journal {
             journal.ended(job);
         }
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }

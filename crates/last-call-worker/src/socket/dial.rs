@@ -21,6 +21,7 @@ use super::proxy::Proxies;
 use super::{FRAME_LIMIT, Socket, Transport, tls};
 use crate::error::{DialError, UrlError};
 use crate::exchange::said;
+use crate::token::bearer;
 
 /// Frees a write that no one acknowledges; finding a dead connection is the keepalive's part. The kernel counts a peer
 /// that does not read as one that does not acknowledge, so it is for the worker's own connection, where nothing waits.
@@ -32,7 +33,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(6);
 /// What this worker calls itself at the upgrade.
 pub(crate) const AGENT_NAME: &str = concat!("last-call/", env!("CARGO_PKG_VERSION"));
 /// Where workers connect.
-const AGENT: &str = "/agent";
+pub(crate) const AGENT: &str = "/agent";
 
 /// Where a LiveKit server is: a checked `ws`, `wss`, `http` or `https` URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,9 +181,7 @@ impl Dialler {
         let uri = with_query(self.endpoint.at(AGENT).map_err(|_| DialError::Uri)?, query)?;
         let failed = |error: tungstenite::Error| DialError::Upgrade(error.to_string());
         let mut request = uri.into_client_request().map_err(failed)?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| DialError::Token("not a header value".into()))?;
-        bearer.set_sensitive(true);
+        let bearer = bearer(token).ok_or_else(|| DialError::Token("not a header value".into()))?;
         request.headers_mut().insert(AUTHORIZATION, bearer);
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT_NAME));
         let limits =

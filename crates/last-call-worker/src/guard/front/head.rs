@@ -11,12 +11,12 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::socket::AGENT;
+
 /// Bytes of a worker's head.
 pub(super) const LIMIT: usize = 8 * 1024;
 /// The patience with a client that sends the first head of a connection.
 pub(super) const WITHIN: Duration = Duration::from_secs(10);
-/// Where workers connect.
-pub(super) const AGENT: &str = "/agent";
 
 /// Whose a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
