@@ -9,4 +9,5 @@ mod drain;
 mod offers;
 mod pass_by;
 mod rig;
+mod servers;
 mod upstream;
