@@ -219,6 +219,10 @@ impl Downstream {
                 self.registered = true;
                 self.full = false;
                 self.weigh();
+                // What the connection before was asked, nobody answers any more.
+                if self.probe.is_some() {
+                    self.probe = Some(self.ping());
+                }
                 // The first time only: from then on the worker dials by itself.
                 self.tell(Input::Start);
             }
@@ -275,7 +279,6 @@ impl Downstream {
     /// Whoever does not listen takes no jobs; what was put to it is for others.
     fn gone(&mut self) {
         self.registered = false;
-        self.probe = None;
         // One that comes back does not know them.
         self.taken.clear();
         self.weigh();

@@ -161,6 +161,12 @@ impl Worker {
         self
     }
 
+    /// Whether the server has taken a registration with these keys: from then on a refusal is tried again.
+    #[must_use]
+    pub fn was_accepted(&self) -> bool {
+        self.link.was_accepted()
+    }
+
     /// Takes one input. Poll afterwards until nothing is left.
     pub fn handle(&mut self, input: Input) {
         if self.ending.exited() {

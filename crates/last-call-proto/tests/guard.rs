@@ -421,3 +421,21 @@ fn job_5_an_assignment_after_its_time_goes_to_nobody_and_the_call_to_another_wor
     assert_eq!(world.failed, BTreeSet::from([job.clone()]));
     assert_eq!(world.worker.jobs().get(&job), None);
 }
+
+#[test]
+fn job_1_a_wedged_worker_whose_connection_breaks_recovers_on_its_next_one() {
+    let mut world = World::new();
+    // Registered, dialled, offered; the ping stays without an answer.
+    for what in [5, 0, 2] {
+        assert!(world.happened(what, 0), "step {what}");
+    }
+    world.upstream(Input::Fired(Timer::Heartbeat(JobId::from(JOBS[0]))));
+    assert!(world.worker.wedged() && !world.available);
+    assert!(world.happened(11, 0) && world.happened(5, 0), "it comes back");
+    for _ in 0..3 {
+        assert!(!world.available);
+        assert!(world.happened(10, 0), "it answers the ping");
+        world.upstream(Input::Fired(Timer::Probe));
+    }
+    assert!(world.available);
+}

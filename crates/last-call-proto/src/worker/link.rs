@@ -62,9 +62,12 @@ impl State {
         self.leaving
     }
 
-    /// The server takes these keys: a refusal is not the last word.
     pub(super) fn accept(&mut self) {
         self.accepted = true;
+    }
+
+    pub(super) fn was_accepted(&self) -> bool {
+        self.accepted
     }
 
     /// The server showed life.
