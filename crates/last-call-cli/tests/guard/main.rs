@@ -6,6 +6,7 @@
 
 mod crash;
 mod drain;
+mod links;
 mod offers;
 mod pass_by;
 mod rig;
