@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_last-call");
-const SECRET: &str = "a-secret-of-thirty-two-characters";
+pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
 
 /// Variables of this machine that nobody here may see.
 const FOREIGN: [&str; 9] = [
