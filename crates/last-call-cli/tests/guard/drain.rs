@@ -195,13 +195,17 @@ fn cut_off(rig: &Rig) -> String {
 
 #[test]
 fn drain_8_sigquit_with_a_server_that_does_not_answer_says_what_was_cut_off() {
-    let Some(rig) = Rig::new(Peer::Python1_8_9, &[], &[]) else { return };
-    let job = rig.call("AJ_1");
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &["--restart", "never"], &[]) else { return };
+    rig.stub.set_assign(None);
+    rig.offer(rig.lasting("AJ_1"));
+    assert!(rig.answer("AJ_1"), "{}", rig.guard.output());
     rig.stub.freeze(rig.stub.registered().expect("a registration")).expect("it is open");
+    // Nothing but the connection is left to wait for.
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.guard.wait_for_line(|line| line.contains("the worker is not started again"), SOON).expect("its end");
     rig.send(Signal::SIGQUIT);
     rig.leaves_with(5);
     assert_eq!(cut_off(&rig), "AJ_1");
-    gone(job);
 }
 
 #[test]
