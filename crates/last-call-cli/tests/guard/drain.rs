@@ -245,3 +245,17 @@ fn drain_9_sigquit_is_heard_while_calls_are_dispatched_again() {
     rig.leaves_with(0);
     assert_eq!(logged(&rig.guard, "rescue not finished at the exit"), 0, "{}", rig.guard.output());
 }
+
+#[test]
+fn drain_10_nothing_outlives_a_guard_that_was_killed() {
+    for peer in [Peer::Python1_8_9, Peer::Node] {
+        let Some(rig) = Rig::new(peer, &[], &[]) else { return };
+        let job = rig.call("AJ_1");
+        let worker = main_process(&rig.guard);
+        // What stands still ends by SIGKILL alone.
+        signal(job, Signal::SIGSTOP);
+        rig.send(Signal::SIGKILL);
+        gone(worker);
+        gone(job);
+    }
+}

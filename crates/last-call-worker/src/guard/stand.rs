@@ -27,7 +27,7 @@ use super::shim::{News, Shim, ShimNews};
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Descendants, Ended, Said, Start, Supervised};
+use crate::process::{Descendants, Ended, Said, Start, Supervised, program_of};
 use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::start::RESCUES_WITHIN;
@@ -507,7 +507,8 @@ impl Stand {
     fn look_at_wedged(&self, state: &State) {
         let (Some(look), Process::Runs(child)) = (&self.on_wedged, &state.process) else { return };
         let mut command = Command::new("sh");
-        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", child.pid().to_string()).stdin(Stdio::null());
+        let worker = program_of(child.pid()).to_string();
+        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", worker).stdin(Stdio::null());
         // It runs where the worker can read its environment.
         self.secrets.environment(&mut command);
         tokio::spawn(async move {
