@@ -124,6 +124,12 @@ const SOAKS: &[Entry] = &[
         #[cfg(feature = "bench")]
         run: soak::guard_5856,
     },
+    Entry {
+        name: "guard-crash",
+        about: "a worker of livekit-agents killed with 50 calls, each of which has one agent in 5 s; two minutes",
+        #[cfg(feature = "bench")]
+        run: soak::guard_crash,
+    },
 ];
 
 /// Which of the two registers.

@@ -3,6 +3,8 @@
 //!
 //! Owns the scenes. Refuses the worker's word: a call ran to its end when probe's own diary says so.
 
+mod crash;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +15,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde_json::json;
 
+pub(in crate::bench) use self::crash::run as crash;
 use super::{Plan, computing_lanes};
 use crate::bench::drain::end_job;
 use crate::bench::rig::{PATIENCE, Running, Subject, rest};
