@@ -19,8 +19,13 @@ use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use crate::rig::{Rig, SECRET, SOON, guarded, log, settled, until};
 
-/// Says where guard is, and ends a process every now and then.
-const WORKER: &str = r#"echo "$LIVEKIT_URL" > "$0.part" && mv "$0.part" "$0"; while :; do sleep 0.2; done"#;
+/// Says where guard is, tells what a shim would, and ends a process every now and then.
+const WORKER: &str = r#"
+    echo "$LIVEKIT_URL" > "$0.part" && mv "$0.part" "$0"
+    while :; do
+        sleep 0.2
+        if [ -e "$0.news" ]; then cat "$0.news" > "${PYTHONPATH%%:*}/news"; rm "$0.news"; fi
+    done"#;
 
 fn rig(options: &[&str], url: impl FnOnce(&Stub) -> String) -> Rig {
     let directory = tempfile::tempdir().expect("a directory");
@@ -207,17 +212,32 @@ impl Room {
     }
 }
 
+/// Has the shim say this.
+#[track_caller]
+fn news(rig: &Rig, line: &str) {
+    let (part, whole) = (rig.path("part"), rig.path("url.news"));
+    std::fs::write(&part, format!("{line}\n")).expect("a file");
+    std::fs::rename(part, &whole).expect("the same directory");
+    until("the news to be told", || !whole.exists());
+}
+
 #[test]
 fn a_call_that_neither_worker_nor_shim_speaks_of_ends_with_its_agent() {
     let room = Arc::new(Room::default());
-    let rig = rig(&[], |stub| format!("ws://{}", Arc::clone(&room).serve(stub.address())));
+    let rig = rig(&["--rescue", "off"], |stub| format!("ws://{}", Arc::clone(&room).serve(stub.address())));
     let mut worker = Worker::registered(&rig, "one");
     worker.takes(&rig, "AJ_1");
+    worker.takes(&rig, "AJ_2");
     room.there.store(true, Ordering::SeqCst);
+    // The last of a look at both that began before, and a whole one.
     let asked = room.asked.load(Ordering::SeqCst);
-    until("guard to have seen the agent", || room.asked.load(Ordering::SeqCst) > asked + 1);
+    until("guard to have seen the agents", || room.asked.load(Ordering::SeqCst) >= asked + 4);
+    news(&rig, "started 4194304 AJ_1");
     room.there.store(false, Ordering::SeqCst);
-    assert_eq!(rig.end("AJ_1"), JobStatus::JsSuccess);
+    assert_eq!(rig.end("AJ_2"), JobStatus::JsSuccess);
+    // Of this one the shim speaks.
+    news(&rig, "ended 4194304 AJ_1 exit 3");
+    assert_eq!(rig.end("AJ_1"), JobStatus::JsFailed);
     rig.send(Signal::SIGTERM);
     rig.leaves_with(0);
 }
