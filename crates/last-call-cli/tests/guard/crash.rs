@@ -209,6 +209,21 @@ fn call_2_jobs_of_node_that_die_have_an_agent_again() -> Result<()> {
 }
 
 #[test]
+fn call_2_an_agent_that_is_removed_and_will_not_go_is_not_replaced() -> Result<()> {
+    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &["one"])? else { return Ok(()) };
+    scene.dispatch("one", "connect, ignore")?;
+    scene.await_agents("one", 1);
+    let people = scene.server.api().list_participants("one")?;
+    let agent = people.iter().find(|one| one.kind() == Kind::Agent).expect("it is there");
+    scene.server.api().remove_participant("one", &agent.identity)?;
+    // The SDK kills it, and says that it failed.
+    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
+    scene.end(&["one"])?;
+    assert_eq!((scene.dispatches("one")?.len(), scene.started().len()), (1, 1), "{}", scene.guard.output());
+    Ok(())
+}
+
+#[test]
 fn call_2_nothing_is_dispatched_again_where_that_is_not_wanted() -> Result<()> {
     let Some(scene) = Scene::new(Peer::Node, &["--rescue", "off", "--exit-within", "2s"], &["one"])? else {
         return Ok(());
