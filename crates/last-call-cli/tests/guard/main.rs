@@ -6,7 +6,9 @@
 
 mod crash;
 mod drain;
+mod examples;
 mod offers;
 mod pass_by;
+mod proxy;
 mod rig;
 mod upstream;
