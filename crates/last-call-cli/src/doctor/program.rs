@@ -139,6 +139,9 @@ mod tests {
         assert_eq!(option(guard, "--max-jobs"), Some("3"));
         assert_eq!(program, words("python a.py start"));
         assert_eq!(split(program), (&[][..], program));
+        // A program of that name.
+        let line = words("python guard -- start");
+        assert_eq!(split(&line), (&[][..], &line[..]));
     }
 
     #[test]
