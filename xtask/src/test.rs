@@ -4,6 +4,7 @@
 //! command installs it, and in CI (the variable CI is set) a test that would skip itself fails.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -49,7 +50,33 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let as_programs =
         step::run("test, jobs as programs", programs.args(programs::left_out()).env(RUNNER, "program"));
     let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
-    as_tasks.and(as_processes).and(as_programs).context(advice)
+    as_tasks.and(as_processes).and(as_programs).context(advice)?;
+    if filters.is_empty() { soaks(&variables) } else { Ok(()) }
+}
+
+/// What guard promises of many trials, at a twentieth of their number; xtask/src/bench.rs names them all.
+const SOAKS: [(&str, &str); 4] =
+    [("guard-drains", "5"), ("guard-reconnects", "500"), ("guard-wedged", "65"), ("guard-5856", "50")];
+
+fn soaks(variables: &[(&str, OsString)]) -> Result<()> {
+    for (name, count) in SOAKS {
+        let mut soak = step::cargo("run");
+        soak.args([
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "bench",
+            "--",
+            "soak",
+            name,
+            "--count",
+            count,
+        ]);
+        soak.envs(variables.iter().cloned());
+        step::run(&format!("soak {name}, {count} trials"), &mut soak)?;
+    }
+    Ok(())
 }
 
 /// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.

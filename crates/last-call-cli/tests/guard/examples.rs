@@ -9,7 +9,7 @@ use anyhow::Result;
 use last_call_testkit::{Launch, LiveKit, Peer, Signal, proto, skip};
 use proto::participant_info::{Kind, State};
 
-use crate::rig::{guarded, leaves_with, log, logged, served, until};
+use crate::rig::{guarded, leaves_with, log, logged, settled, until};
 
 const ROOM: &str = "lobby";
 
@@ -24,7 +24,7 @@ fn example(directory: &Path, name: &str, from: &str, to: &str) {
 /// It is called, told to leave, and does so when the room is closed.
 fn runs_and_drains(launch: Launch, server: &LiveKit) -> Result<()> {
     let launch =
-        server.env().into_iter().fold(served(launch, ""), |launch, (name, value)| launch.env(name, value));
+        server.env().into_iter().fold(settled(launch, ""), |launch, (name, value)| launch.env(name, value));
     let guard = guarded(launch, &["--exit-within", "2s"]).spawn()?;
     log(&guard, "registered");
     server.api().create_room(ROOM)?;
