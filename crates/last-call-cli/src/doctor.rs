@@ -258,6 +258,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_wins_over_what_stands_there() {
+        let root = tempfile::tempdir().expect("a directory");
+        let unit = root.path().join("a.service");
+        let text = "[Service]\nType=notify\nTimeoutStopSec=soon\nEnvironment=LAST_CALL_DRAIN_TIMEOUT=20s LAST_CALL_EXIT_WITHIN=7s\n\
+            ExecStart=last-call guard --exit-within 3s -- ./a";
+        std::fs::write(&unit, text).expect("a file");
+        let says = |options: &Options, said: &str| {
+            let found = looked(options);
+            assert!(found.iter().any(|one| one.text.contains(said)), "{said}: {found:?}");
+        };
+        let mut options = options(Some(unit), &[]);
+        says(&options, "TimeoutStopSec=soon is no time");
+        says(&options, "asks systemd for more time");
+        // Of another platform systemd's word is worth nothing.
+        options.platform = Some(Platform::Docker);
+        says(
+            &options,
+            "up to 23s (--drain-timeout 20s and --exit-within 3s), and Docker gives 10s (the default)",
+        );
+        options.grace_period = Some(Duration::from_secs(40));
+        options.drain_timeout = Some(Duration::from_secs(30));
+        options.exit_within = Some(Duration::from_secs(1));
+        says(&options, "up to 31s (--drain-timeout 30s and --exit-within 1s), and Docker gives 40s (as set)");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_said() {
         let found = looked(&options(None, &["python", "no-such.py", "start"]));
         let said = |one: &Finding| one.level == Level::Warning && one.text.contains("cannot read no-such.py");

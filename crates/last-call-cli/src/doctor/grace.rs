@@ -157,7 +157,7 @@ mod tests {
         let said: Vec<_> = found.iter().map(|one| (one.level, &*one.text)).collect();
         assert!(
             matches!(said[..], [(Level::Warning, warning), (Level::Error, error)]
-            if warning.contains("at most 2m") && error.ends_with("set --drain-timeout to 1m 55s or less")),
+            if warning.contains("at most 2m") && error.ends_with("killed: set --drain-timeout to 1m 55s or less")),
             "{said:?}"
         );
     }
@@ -174,5 +174,12 @@ mod tests {
     fn systemd_is_asked_for_more_time() {
         let grace = Grace { extends: true, ..grace(Platform::Systemd, Some(30), 0) };
         assert_eq!(check(&grace, s(3600), s(5))[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn no_limit_is_long_enough() {
+        let grace = Grace { set: Some(Duration::MAX), ..grace(Platform::Systemd, None, 0) };
+        let found = check(&grace, s(3600), s(5));
+        assert!(found[0].level == Level::Ok && found[0].text.contains("gives any time"), "{found:?}");
     }
 }

@@ -222,6 +222,10 @@ spec:
         assert_eq!((place, wrong), (None, Vec::new()));
         assert_eq!((grace.platform, grace.set), (Platform::Docker, Some(Duration::from_secs(90))));
         assert_eq!((&*env["A"], words.len()), ("b", 6));
+        let text = "services: {a: {command: x}, b: {entrypoint: [guard, --], command: y, environment: {A: 5, B: true}}}";
+        let Manifest { grace, env, words, .. } = read("compose.yaml", text).expect("a manifest");
+        assert_eq!((grace.set, &*env["A"], &*env["B"]), (None, "5", "true"));
+        assert_eq!(words, ["guard", "--", "y"]);
     }
 
     #[test]

@@ -139,6 +139,9 @@ mod tests {
         assert_eq!(option(guard, "--max-jobs"), Some("3"));
         assert_eq!(program, words("python a.py start"));
         assert_eq!(split(program), (&[][..], program));
+        // A program of that name.
+        let line = words("python guard -- start");
+        assert_eq!(split(&line), (&[][..], &line[..]));
     }
 
     #[test]
@@ -148,6 +151,18 @@ mod tests {
             ("tini -- python agent.py start", Level::Warning),
             ("uv run agent.py start", Level::Warning),
             ("npm start", Level::Warning),
+            ("npm exec agent", Level::Warning),
+            ("poetry run python agent.py start", Level::Warning),
+            ("pipenv run python agent.py start", Level::Warning),
+            ("/app/node_modules/.bin/pm2 start agent.js", Level::Warning),
+            ("pm2-runtime agent.js", Level::Warning),
+            ("nodemon agent.js start", Level::Warning),
+            ("watchfiles 'python agent.py start'", Level::Warning),
+            ("dumb-init python agent.py start", Level::Warning),
+            ("supervisord -n", Level::Warning),
+            ("bash -c 'python agent.py start'", Level::Warning),
+            ("bash agent.sh", Level::Ok),
+            ("uvicorn a:b --reload", Level::Warning),
             ("npm install", Level::Ok),
             ("sh -c 'python agent.py start'", Level::Warning),
             ("sh -c 'cd /x && exec python agent.py start'", Level::Ok),
@@ -166,9 +181,14 @@ mod tests {
             (&start, None, None, Level::Ok),
             (&words("python a.py start --url wss://x"), None, None, Level::Error),
             (&start, Some("server = AgentServer(ws_url='wss://x')"), None, Level::Warning),
+            (&start, Some("WorkerOptions(\n  ws_url = x)"), None, Level::Warning),
+            (&start, Some("new ServerOptions({ wsURL: x })"), None, Level::Warning),
             (&start, Some("# ws_url=x"), None, Level::Ok),
+            (&start, Some("  // wsURL: x"), None, Level::Ok),
             (&start, Some("load_dotenv()"), Some("LIVEKIT_URL=wss://x"), Level::Ok),
             (&start, Some("load_dotenv(override=True)"), Some("export LIVEKIT_URL=wss://x"), Level::Error),
+            (&start, Some("load_dotenv(override=True)"), Some("A=b\nLIVEKIT_URL=wss://x"), Level::Error),
+            (&start, Some("load_dotenv(override=True)"), Some("A=b"), Level::Warning),
             (&start, Some("load_dotenv(override=True)"), None, Level::Warning),
         ] {
             let found = bypasses(program, source, dotenv);
