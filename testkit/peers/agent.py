@@ -136,7 +136,11 @@ async def step(job: JobContext, what: str, *of: str) -> None:
             raise ValueError(f"no such step: {what}")
 
 
-@server.rtc_session(on_request=on_request)
+# Version 1.3.12 does not read it.
+named = {"agent_name": name} if (name := setting("LIVEKIT_AGENT_NAME")) else {}
+
+
+@server.rtc_session(on_request=on_request, **named)
 async def entrypoint(job: JobContext) -> None:
     write("started", job=job.job.id)
     for words in (job.job.metadata or setting("PEER_ENTRY", "return")).split(", "):
