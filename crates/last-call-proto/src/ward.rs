@@ -54,7 +54,8 @@ pub enum WardInput {
     Drain,
     /// Nothing is owed to the server or to a call any more, and no connection to the server is left.
     Idle,
-    /// SIGQUIT and its like: leave at once.
+    /// SIGQUIT and its like: leave at once. [`WardInput::Idle`] follows, since the connections to the server leave at once
+    /// too, and say which calls were cut off.
     Force,
     /// A timer is due.
     Fired(WardTimer),
@@ -69,6 +70,8 @@ pub enum WardTimer {
     Steady,
     /// When a worker that was told to end, and has no calls, is ended.
     Kill,
+    /// When connections to the server that are to leave at once are waited for no more.
+    Links,
 }
 
 /// Something to do.
@@ -118,6 +121,7 @@ pub struct Ward {
     drains_well: Option<bool>,
     failures: u32,
     draining: bool,
+    forced: bool,
     idle: bool,
     given_up: bool,
     left: bool,
@@ -149,17 +153,16 @@ impl Ward {
             }
             WardInput::Drain => self.drain(),
             WardInput::Idle => {
-                self.idle = true;
-                self.terminate();
+                // Once: each SIGTERM says it again, and is no reason to wait anew.
+                if !core::mem::replace(&mut self.idle, true) {
+                    self.terminate();
+                }
             }
-            WardInput::Force => {
-                self.draining = true;
-                self.idle = true;
-                self.kill();
-            }
+            WardInput::Force => self.force(),
             WardInput::Fired(WardTimer::Restart(_)) => self.start(),
             WardInput::Fired(WardTimer::Steady) => self.failures = 0,
             WardInput::Fired(WardTimer::Kill) => self.kill(),
+            WardInput::Fired(WardTimer::Links) => self.idle = true,
         }
         if self.idle && self.process == Process::Absent {
             self.left = true;
@@ -219,6 +222,15 @@ impl Ward {
         if self.limits.forward.unwrap_or(by_handshake) == Forward::Now {
             self.tell();
         }
+    }
+
+    fn force(&mut self) {
+        self.draining = true;
+        self.kill();
+        if !self.forced && !self.idle {
+            self.outputs.push_back(WardOutput::Arm(WardTimer::Links));
+        }
+        self.forced = true;
     }
 
     /// It has no call: it may end, and must.

@@ -26,6 +26,8 @@ struct World {
     gave_up: bool,
     calls: bool,
     idle: bool,
+    /// The links were waited for.
+    waited: bool,
     left: Option<Leaving>,
 }
 
@@ -44,6 +46,7 @@ impl World {
             gave_up: false,
             calls: false,
             idle: false,
+            waited: false,
             left: None,
         };
         world.say(WardInput::Begin);
@@ -73,7 +76,11 @@ impl World {
                     assert!(self.forced || !self.calls, "ended while calls run");
                     assert!(self.runs, "ended, and not there");
                 }
-                WardOutput::Arm(timer) => drop(self.armed.insert(timer)),
+                WardOutput::Arm(timer) => {
+                    let new = self.armed.insert(timer);
+                    assert!(timer != WardTimer::Links || new && !self.waited, "waits anew for links");
+                    assert!(timer != WardTimer::Kill || new, "waits anew for the end");
+                }
                 WardOutput::Disarm(timer) => drop(self.armed.remove(&timer)),
                 WardOutput::GiveUp => {
                     assert!(!self.drained, "given up in a drain, which goes on by itself");
@@ -81,6 +88,7 @@ impl World {
                 }
                 WardOutput::Leave(leaving) => {
                     assert!(!self.runs, "left behind");
+                    assert!(self.idle || self.waited, "left before it was known which calls were cut off");
                     assert_eq!(leaving == Leaving::WithIt, self.gave_up && !self.drained);
                     self.left = Some(leaving);
                 }
@@ -128,23 +136,21 @@ impl World {
             let tells = world.runs && !world.forced && world.forwards_now();
             assert!(!tells || world.told > 0, "not told of the drain");
         });
-        if (self.drained || self.gave_up) && !self.calls && !self.idle {
+        if (self.drained || self.gave_up) && (self.forced || !self.calls) {
             may("idle", &|world| {
                 world.idle = true;
                 world.say(WardInput::Idle);
             });
         }
-        if !self.forced {
-            may("force", &|world| {
-                world.forced = true;
-                world.drained = true;
-                world.idle = true;
-                world.say(WardInput::Force);
-            });
-        }
+        may("force", &|world| {
+            world.forced = true;
+            world.drained = true;
+            world.say(WardInput::Force);
+        });
         for timer in self.armed.clone() {
             may("timer", &move |world| {
                 world.armed.remove(&timer);
+                world.waited |= timer == WardTimer::Links;
                 world.say(WardInput::Fired(timer));
             });
         }
@@ -161,6 +167,8 @@ impl World {
         // A kill that was done is heard of by the process's end.
         let killed = waits && !self.armed.contains(&WardTimer::Kill);
         assert!(!waits || ends || killed, "waits for ever: {self:?}");
+        let reports = self.idle || self.waited || self.armed.contains(&WardTimer::Links);
+        assert!(!self.forced || reports, "waits for links for ever: {self:?}");
         assert!(!self.idle || self.runs, "idle, alone, and not gone: {self:?}");
         let absent = !self.runs && !self.drained && !self.gave_up;
         let comes_back = self.armed.iter().any(|timer| matches!(timer, WardTimer::Restart(_)));

@@ -20,7 +20,8 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_last-call");
 pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
 
 /// Variables of this machine that nobody here may see.
-const FOREIGN: [&str; 9] = [
+const FOREIGN: [&str; 13] = [
+    "ALL_PROXY",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "LAST_CALL_CONFIG",
@@ -28,8 +29,11 @@ const FOREIGN: [&str; 9] = [
     "LIVEKIT_AGENT_NAME",
     "LIVEKIT_AGENT_NAME_OVERRIDE",
     "LIVEKIT_LOG_LEVEL",
+    "NO_PROXY",
+    "all_proxy",
     "http_proxy",
     "https_proxy",
+    "no_proxy",
 ];
 
 /// The worker on this SDK, for this server; `None` where the SDK is missing.

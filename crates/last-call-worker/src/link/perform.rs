@@ -144,6 +144,9 @@ impl Link {
         let deadline =
             if let Output::Tell(_, reason) = &asked { Some(self.stop_deadline(*reason)) } else { None };
         let draining = Draining { deadline: self.drain_deadline() };
+        if let Output::Tell(job, StopReason::Terminated) = &asked {
+            self.keep.end(job);
+        }
         let Self { runner, keep, watched, source, rescues, .. } = self;
         let runner = match runner {
             Runner::Code(runner) => runner,
