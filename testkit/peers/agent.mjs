@@ -81,8 +81,10 @@ async function busy(share) {
 
 async function block(file) {
   for (;;) {
-    if (existsSync(file)) write("blocked");
-    while (existsSync(file)) spin(performance.now() + 10);
+    if (existsSync(file)) {
+      write("blocked");
+      while (existsSync(file)) spin(performance.now() + 10);
+    }
     await sleep(10);
   }
 }

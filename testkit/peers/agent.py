@@ -59,8 +59,8 @@ async def block(file: str) -> None:
     while True:
         if os.path.exists(file):
             write("blocked")
-        while os.path.exists(file):
-            time.sleep(0.01)
+            while os.path.exists(file):
+                time.sleep(0.01)
         await asyncio.sleep(0.01)
 
 

@@ -85,7 +85,7 @@ impl Worker {
                     return proto::ServerMessage::decode(frame).expect("a frame").message;
                 }
                 Message::Close(_) => return None,
-                _ => {}
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
     }

@@ -288,20 +288,19 @@ impl Guarded {
 
     fn heed(&mut self, heeded: FromDownstream, frame: Bytes, sdk: Sdk) {
         self.latest = frame;
-        match &heeded {
-            // What comes later is not what the server is told.
-            FromDownstream::Answer(job, Answer::Accept | Answer::Terminate) if self.core.is_asked(job) => {
-                if let Some(known) = self.jobs.get_mut(job) {
-                    known.identity = frames::identity(&self.latest, job);
-                    known.answer = Some(self.latest.clone());
-                }
-            }
-            FromDownstream::Report(job, Report::Success | Report::Failed(_)) if self.core.runs(job) => {
-                if let Some(known) = self.jobs.get_mut(job) {
-                    known.report = Some(self.latest.clone());
-                }
-            }
-            _ => {}
+        // What comes later is not what the server is told.
+        if let FromDownstream::Answer(job, Answer::Accept | Answer::Terminate) = &heeded
+            && self.core.is_asked(job)
+            && let Some(known) = self.jobs.get_mut(job)
+        {
+            known.identity = frames::identity(&self.latest, job);
+            known.answer = Some(self.latest.clone());
+        }
+        if let FromDownstream::Report(job, Report::Success | Report::Failed(_)) = &heeded
+            && self.core.runs(job)
+            && let Some(known) = self.jobs.get_mut(job)
+        {
+            known.report = Some(self.latest.clone());
         }
         if let (FromDownstream::Report(job, Report::Failed(text)), true) =
             (&heeded, sdk.says_failed_of_the_dead())
