@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use last_call_testkit::processes::children;
+use last_call_testkit::processes::{below, children, threads};
 use last_call_testkit::{Child, Decided, Decider, Exit, Launch, Signal, Stub};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -417,8 +417,10 @@ impl Running {
 
     /// Threads called "user" in state R, as the kernel has them.
     fn busy_user_threads(&self) -> usize {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.pid())).expect("the worker runs");
-        let states = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        let pid = self.child.pid();
+        // Behind guard they are the worker's.
+        let tasks = below(pid).into_iter().chain([pid]).flat_map(threads);
+        let states = tasks.filter_map(|task| std::fs::read_to_string(task.join("stat")).ok());
         states.filter(|state| state.contains(" (user) R ")).count()
     }
 
