@@ -77,7 +77,10 @@ impl Peer {
     }
 
     /// The interpreter, or the `node_modules`.
-    fn place(self) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// When it is missing: with the command that fetches it, in words for [`skip`](crate::skip()).
+    pub fn place(self) -> Result<PathBuf> {
         let (variable, inside) = match self.version() {
             Some(version) => (
                 format!("LAST_CALL_PEER_PYTHON_{}", version.replace('.', "_")),

@@ -114,7 +114,9 @@ async fn tunnel(shared: &Shared, mut client: TcpStream) -> Result<()> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.lines();
-    let target = lines.next().and_then(|line| line.strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1"));
+    // Clients of version 1.0 ask for tunnels too, such as Python's.
+    let target = lines.next().and_then(|line| line.strip_prefix("CONNECT ")?.split_once(" HTTP/1."));
+    let target = target.map(|(target, _)| target);
     let target = target.unwrap_or_default().to_owned();
     let authorization = lines
         .filter_map(|line| line.split_once(": "))

@@ -4,6 +4,7 @@
 //! command installs it, and in CI (the variable CI is set) a test that would skip itself fails.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +15,8 @@ use crate::{musl, programs, setup, step, workspace};
 /// tests run; the other tests show that it does nothing unless told to.
 const EVERYTHING: [&str; 3] = ["--workspace", "--features", "last-call-examples/otel"];
 
-/// The tests of a worker from outside run again with each job in a process of its own, and again with programs.
+/// The tests of a worker from outside run again with each job in a process of its own, with programs,
+/// and behind guard.
 const BLACKBOX: [&str; 2] = ["--test", "blackbox"];
 const RUNNER: &str = "LAST_CALL_TEST_RUNNER";
 
@@ -45,11 +47,35 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     };
     let as_tasks = step::run("test", &mut tests(&[]));
     let as_processes = step::run("test, jobs as processes", tests(&BLACKBOX).env(RUNNER, "process"));
-    let mut programs = tests(&BLACKBOX);
-    let as_programs =
-        step::run("test, jobs as programs", programs.args(programs::left_out()).env(RUNNER, "program"));
+    let some = |run: &str, left_out, runner| {
+        let mut tests = tests(&BLACKBOX);
+        step::run(&format!("test, {run}"), tests.args(programs::skip(run, left_out)).env(RUNNER, runner))
+    };
+    let as_programs = some("jobs as programs", programs::PROGRAMS, "program");
+    let guarded = some("behind guard", programs::GUARDED, "guard");
     let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
-    as_tasks.and(as_processes).and(as_programs).context(advice)
+    as_tasks.and(as_processes).and(as_programs).and(guarded).context(advice)?;
+    if filters.is_empty() { soaks(&variables) } else { Ok(()) }
+}
+
+/// What guard promises of many trials, at a twentieth of their number; xtask/src/bench.rs names them all.
+const SOAKS: [(&str, &str); 5] = [
+    ("guard-drains", "5"),
+    ("guard-reconnects", "500"),
+    ("guard-wedged", "65"),
+    ("guard-5856", "50"),
+    ("guard-crash", "3"),
+];
+
+fn soaks(variables: &[(&str, OsString)]) -> Result<()> {
+    for (name, count) in SOAKS {
+        let mut soak = step::cargo("run");
+        soak.args(["--quiet", "--package", "xtask", "--features", "bench"])
+            .args(["--", "soak", name, "--count", count]);
+        soak.envs(variables.iter().cloned());
+        step::run(&format!("soak {name}, {count} trials"), &mut soak)?;
+    }
+    Ok(())
 }
 
 /// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.

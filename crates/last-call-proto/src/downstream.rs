@@ -58,6 +58,9 @@ pub enum DownstreamInput {
     Heard(FromDownstream),
     /// guard measures by itself, and this is the load: what the downstream says of its own counts no more.
     Measured(Load),
+    /// The server ended this job [on purpose](crate::ended_on_purpose): whatever its process dies of now, its call is not
+    /// rescued.
+    EndedOnPurpose(JobId),
     /// The downstream's connection is gone; its process may live, and its jobs too.
     Hangup,
     /// The downstream's process is gone, and every job process with it.
@@ -105,7 +108,7 @@ pub struct Downstream {
 /// Why a job failed whose worker is gone.
 const WORKER_DIED: &str = "its worker died";
 /// Why a job failed that nobody was there for.
-const NOBODY_THERE: &str = "its worker was gone when it was assigned";
+const NOBODY_THERE: &str = "its worker was gone, or waited no more, when it was assigned";
 
 impl Downstream {
     /// One that has not registered: it takes nothing, which counts as the whole load. So the worker towards the server
@@ -126,6 +129,11 @@ impl Downstream {
                 self.measured = Some(load);
                 self.weigh();
             }
+            DownstreamInput::EndedOnPurpose(job) => {
+                if let Some(may_be_rescued) = self.jobs.get_mut(&job) {
+                    *may_be_rescued = false;
+                }
+            }
             DownstreamInput::Hangup => self.gone(),
             DownstreamInput::Died => self.died(),
             DownstreamInput::JobDied(job, end) => self.job_died(job, end),
@@ -143,6 +151,23 @@ impl Downstream {
         self.registered
     }
 
+    /// Whether it has yet to say what it makes of this offer.
+    #[must_use]
+    pub fn is_asked(&self, job: &JobId) -> bool {
+        self.asked.contains_key(job)
+    }
+
+    /// Whether this job runs downstream.
+    #[must_use]
+    pub fn runs(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job)
+    }
+
+    /// Jobs that it took, and that are yet to be assigned.
+    pub fn taken(&self) -> impl Iterator<Item = &JobId> {
+        self.taken.iter()
+    }
+
     /// Jobs that run downstream.
     pub fn jobs(&self) -> impl Iterator<Item = &JobId> {
         self.jobs.keys()
@@ -155,8 +180,11 @@ impl Downstream {
                 self.asked.insert(job.clone(), ping);
                 self.send(ToDownstream::Offer(job));
             }
-            // What it answers later is dropped.
-            Output::Forget(job) => drop(self.asked.remove(&job)),
+            // What it answers later is dropped, and a place that it holds it gives up by itself.
+            Output::Forget(job) => {
+                self.asked.remove(&job);
+                self.taken.remove(&job);
+            }
             Output::Probe => self.probe = Some(self.ping()),
             Output::Launch(job) => {
                 let taken = self.taken.remove(&job);
@@ -185,8 +213,7 @@ impl Downstream {
     }
 
     fn told(&mut self, job: JobId, reason: StopReason) {
-        // The call goes on, and so another agent comes before this one goes (DRAIN-6). What the server ends is over, or its
-        // agent has left the room, which it does when it dies, too: whether anybody waits, the look at the room tells.
+        // The call goes on, and so another agent comes before this one goes (DRAIN-6).
         if reason == StopReason::DrainDeadline {
             self.orphaned(&job);
         }
@@ -199,6 +226,10 @@ impl Downstream {
                 self.registered = true;
                 self.full = false;
                 self.weigh();
+                // What the connection before was asked, nobody answers any more.
+                if self.probe.is_some() {
+                    self.probe = Some(self.ping());
+                }
                 // The first time only: from then on the worker dials by itself.
                 self.tell(Input::Start);
             }
@@ -255,7 +286,6 @@ impl Downstream {
     /// Whoever does not listen takes no jobs; what was put to it is for others.
     fn gone(&mut self) {
         self.registered = false;
-        self.probe = None;
         // One that comes back does not know them.
         self.taken.clear();
         self.weigh();

@@ -50,7 +50,7 @@ pub enum PoolOutput {
     Assign(ProcessId, JobId),
     /// End this process, which is warm: there are more than are to be kept.
     Retire(ProcessId),
-    /// This job gets no process: the one that was started for it is gone. Comes right after that.
+    /// This job gets no process: two that were started for it are gone. Comes right after the second.
     Fail(JobId),
     /// Wait before the next refill; so many failed in a row.
     Arm(u8),
@@ -63,6 +63,15 @@ enum State {
     Working,
 }
 
+/// A job that waits for a process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Waiting {
+    job: JobId,
+    /// The process that was started for it is gone. None of its own code has run: it gets another one, but only
+    /// one, because a program that dies at each start would have it wait for ever.
+    again: bool,
+}
+
 /// The pool. Give it one input, then poll until nothing is left.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pool {
@@ -70,7 +79,7 @@ pub struct Pool {
     /// Refills are wanted: between the start and the drain.
     filling: bool,
     processes: BTreeMap<ProcessId, State>,
-    waiting: VecDeque<JobId>,
+    waiting: VecDeque<Waiting>,
     next: u64,
     /// Processes that died unused since the last one that got a job.
     failures: u8,
@@ -99,8 +108,8 @@ impl Pool {
         match input {
             PoolInput::Start => self.filling = true,
             PoolInput::Drain => self.filling = false,
-            PoolInput::Launch(job) => self.waiting.push_back(job),
-            PoolInput::Forget(job) => self.waiting.retain(|waiting| *waiting != job),
+            PoolInput::Launch(job) => self.waiting.push_back(Waiting { job, again: false }),
+            PoolInput::Forget(job) => self.waiting.retain(|waiting| waiting.job != job),
             PoolInput::Warm(process) => {
                 if let Some(state) = self.processes.get_mut(&process) {
                     *state = State::Warm;
@@ -145,9 +154,19 @@ impl Pool {
                 self.failed();
                 // It was some job's last hope if there are fewer than jobs that wait.
                 if self.waiting.len() > self.starting() {
-                    self.outputs.extend(self.waiting.pop_front().map(PoolOutput::Fail));
+                    self.bereave();
                 }
             }
+        }
+    }
+
+    /// The job that waits longest gets another process; of those that had one, the oldest gets none.
+    fn bereave(&mut self) {
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| !waiting.again) {
+            waiting.again = true;
+        } else {
+            let oldest = self.waiting.pop_front();
+            self.outputs.extend(oldest.map(|oldest| PoolOutput::Fail(oldest.job)));
         }
     }
 
@@ -163,7 +182,7 @@ impl Pool {
     /// The oldest warm process to the job that waits longest.
     fn assign(&mut self) {
         while let Some(process) = self.first_warm()
-            && let Some(job) = self.waiting.pop_front()
+            && let Some(Waiting { job, .. }) = self.waiting.pop_front()
         {
             self.processes.insert(process, State::Working);
             self.failures = 0;

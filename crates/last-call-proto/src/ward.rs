@@ -31,7 +31,7 @@ pub enum Forward {
 pub struct WardLimits {
     /// When it is started again.
     pub restart: Restart,
-    /// When it hears of a drain; `None` goes by what its handshake tells of it.
+    /// When it hears of a drain; `None` goes by what its handshakes tell of it.
     pub forward: Option<Forward>,
 }
 
@@ -117,7 +117,8 @@ pub struct Ward {
     limits: WardLimits,
     process: Process,
     ever_registered: bool,
-    drains_well: bool,
+    /// As far as the process that runs has told.
+    drains_well: Option<bool>,
     failures: u32,
     draining: bool,
     forced: bool,
@@ -147,7 +148,8 @@ impl Ward {
             WardInput::Ended { success } => self.ended(success),
             WardInput::Registered { drains_well } => {
                 self.ever_registered = true;
-                self.drains_well = drains_well;
+                // Each registration of the process has a say: the signal is for all of them.
+                self.drains_well = Some(drains_well && self.drains_well.unwrap_or(true));
             }
             WardInput::Drain => self.drain(),
             WardInput::Idle => {
@@ -184,6 +186,7 @@ impl Ward {
     fn start(&mut self) {
         if self.process == Process::Absent && !self.over() {
             self.process = Process::Runs;
+            self.drains_well = None;
             self.outputs.extend([WardOutput::Start, WardOutput::Arm(WardTimer::Steady)]);
         }
     }
@@ -215,7 +218,7 @@ impl Ward {
 
     fn drain(&mut self) {
         self.draining = true;
-        let by_handshake = if self.drains_well { Forward::Now } else { Forward::WhenIdle };
+        let by_handshake = if self.drains_well == Some(true) { Forward::Now } else { Forward::WhenIdle };
         if self.limits.forward.unwrap_or(by_handshake) == Forward::Now {
             self.tell();
         }

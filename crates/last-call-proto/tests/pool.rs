@@ -4,7 +4,7 @@
 
 mod fingerprint;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use last_call_proto::{JobId, Pool, PoolInput, PoolLimits, PoolOutput, ProcessId};
 
@@ -18,7 +18,8 @@ struct World {
     warm: BTreeSet<ProcessId>,
     working: BTreeSet<ProcessId>,
     retired: BTreeSet<ProcessId>,
-    waiting: BTreeSet<JobId>,
+    /// Jobs that wait, and how many processes died meanwhile that were starting.
+    waiting: BTreeMap<JobId, u8>,
     launched: u8,
     deaths: u8,
     armed: bool,
@@ -37,7 +38,7 @@ impl World {
             warm: BTreeSet::new(),
             working: BTreeSet::new(),
             retired: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
             launched: 0,
             deaths: 0,
             armed: false,
@@ -59,7 +60,7 @@ impl World {
         }
         inputs.extend(self.working.iter().copied().map(PoolInput::Gone));
         inputs.extend(self.retired.iter().copied().map(PoolInput::Gone));
-        inputs.extend(self.waiting.iter().cloned().map(PoolInput::Forget));
+        inputs.extend(self.waiting.keys().cloned().map(PoolInput::Forget));
         if self.armed {
             inputs.push(PoolInput::Due);
         }
@@ -73,7 +74,7 @@ impl World {
             PoolInput::Drain => self.filling = false,
             PoolInput::Launch(job) => {
                 self.launched += 1;
-                self.waiting.insert(job.clone());
+                self.waiting.insert(job.clone(), 0);
             }
             PoolInput::Warm(process) => {
                 self.starting.remove(process);
@@ -86,7 +87,9 @@ impl World {
             PoolInput::Gone(process) => {
                 let used = self.working.remove(process) | self.retired.remove(process);
                 self.deaths += u8::from(!used);
-                self.starting.remove(process);
+                if self.starting.remove(process) {
+                    self.waiting.values_mut().for_each(|died| *died += 1);
+                }
                 self.warm.remove(process);
             }
             PoolInput::Due => self.armed = false,
@@ -97,7 +100,7 @@ impl World {
                 PoolOutput::Spawn(process) => assert!(self.starting.insert(process), "{process:?} twice"),
                 PoolOutput::Assign(process, job) => {
                     assert!(self.warm.remove(&process), "{job} to {process:?}, which is not warm");
-                    assert!(self.waiting.remove(&job), "{job} does not wait");
+                    assert!(self.waiting.remove(&job).is_some(), "{job} does not wait");
                     self.working.insert(process);
                 }
                 PoolOutput::Retire(process) => {
@@ -106,7 +109,8 @@ impl World {
                 }
                 PoolOutput::Fail(job) => {
                     assert!(matches!(input, PoolInput::Gone(_)), "{job} fails after {input:?}");
-                    assert!(self.waiting.remove(&job), "{job} does not wait");
+                    let died = self.waiting.remove(&job).expect("it waits");
+                    assert!(died > 1, "{job} fails with its first process");
                 }
                 PoolOutput::Arm(failures) => {
                     assert!(!self.armed && failures > 0, "armed twice");
@@ -170,6 +174,34 @@ fn a_burst_gets_a_process_each_as_many_at_once_as_may_start() {
     }
     assert!(world.waiting.is_empty());
     assert_eq!((world.working.len(), world.warm.len()), (usize::from(JOBS), LIMITS.idle));
+}
+
+/// A burst in which every process is killed at once costs no job.
+#[test]
+fn a_job_whose_process_dies_before_it_is_warm_gets_another_one() {
+    let mut pool = Pool::new(PoolLimits { idle: 0, refills: 1, starting: 8 });
+    let jobs: Vec<JobId> = (0..4).map(|job| JobId::from(format!("AJ_{job}").as_str())).collect();
+    jobs.iter().cloned().for_each(|job| pool.handle(PoolInput::Launch(job)));
+    (0..4).for_each(|process| pool.handle(PoolInput::Gone(ProcessId(process))));
+    (4..8).for_each(|process| pool.handle(PoolInput::Warm(ProcessId(process))));
+    let outputs: Vec<_> = std::iter::from_fn(|| pool.poll_output()).collect();
+    let spawned = (0..8).map(|process| PoolOutput::Spawn(ProcessId(process)));
+    let assigned = (4..8).zip(jobs).map(|(process, job)| PoolOutput::Assign(ProcessId(process), job));
+    assert_eq!(outputs, spawned.chain(assigned).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_program_that_dies_at_every_start_is_started_twice_for_each_job() {
+    let mut world = World::new();
+    for _ in 0..JOBS {
+        world.step(&world.inputs()[1].clone());
+    }
+    let mut died = 0;
+    while let Some(process) = world.starting.first().copied() {
+        world.step(&PoolInput::Gone(process));
+        died += 1;
+    }
+    assert_eq!((died, world.waiting.len()), (2 * JOBS, 0));
 }
 
 #[test]

@@ -20,7 +20,8 @@ struct World {
     armed: BTreeSet<WardTimer>,
     drained: bool,
     forced: bool,
-    drains_well: bool,
+    /// What the registrations of this process have told.
+    drains_well: BTreeSet<bool>,
     registered: bool,
     gave_up: bool,
     calls: bool,
@@ -40,7 +41,7 @@ impl World {
             armed: BTreeSet::new(),
             drained: false,
             forced: false,
-            drains_well: false,
+            drains_well: BTreeSet::new(),
             registered: false,
             gave_up: false,
             calls: false,
@@ -62,15 +63,14 @@ impl World {
                     assert!(!self.drained && !self.gave_up, "started in a drain");
                     self.runs = true;
                     self.told = 0;
+                    self.drains_well.clear();
                 }
                 WardOutput::Terminate => {
                     assert!(self.runs, "told to end, and not there");
                     self.told += 1;
                     assert_eq!(self.told, 1, "a second SIGTERM");
                     assert!(self.drained || self.idle, "told to end for nothing");
-                    let now = self.limits.forward == Some(Forward::Now)
-                        || (self.limits.forward.is_none() && self.drains_well);
-                    assert!(now || !self.calls, "told of the drain while calls run");
+                    assert!(self.forwards_now() || !self.calls, "told of the drain while calls run");
                 }
                 WardOutput::Kill => {
                     assert!(self.forced || !self.calls, "ended while calls run");
@@ -96,6 +96,11 @@ impl World {
         }
     }
 
+    fn forwards_now(&self) -> bool {
+        let well = self.drains_well == BTreeSet::from([true]);
+        self.limits.forward.map_or(well, |forward| forward == Forward::Now)
+    }
+
     fn next(&self) -> Vec<(String, Self)> {
         let mut next = Vec::new();
         let mut may = |name: &str, change: &dyn Fn(&mut Self)| {
@@ -114,7 +119,7 @@ impl World {
             for drains_well in [true, false] {
                 may("registers", &move |world| {
                     world.registered = true;
-                    world.drains_well = drains_well;
+                    world.drains_well.insert(drains_well);
                     world.say(WardInput::Registered { drains_well });
                 });
             }
@@ -128,6 +133,8 @@ impl World {
         may("drain", &|world| {
             world.drained = true;
             world.say(WardInput::Drain);
+            let tells = world.runs && !world.forced && world.forwards_now();
+            assert!(!tells || world.told > 0, "not told of the drain");
         });
         if (self.drained || self.gave_up) && (self.forced || !self.calls) {
             may("idle", &|world| {

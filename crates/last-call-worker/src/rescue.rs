@@ -72,6 +72,28 @@ impl Rescues {
         // It is gone only with the process.
         let _ = self.0.send(order);
     }
+
+    /// One that rescues nothing, and what it is told.
+    #[cfg(test)]
+    pub(crate) fn heard() -> (Self, Heard) {
+        let (rescues, orders) = mpsc::unbounded_channel();
+        (Self(rescues), Heard(orders))
+    }
+}
+
+/// What a test's rescue was told.
+#[cfg(test)]
+pub(crate) struct Heard(mpsc::UnboundedReceiver<Order>);
+
+#[cfg(test)]
+impl Heard {
+    /// The jobs whose agents have died since this was asked last.
+    pub(crate) fn orphans(&mut self) -> Vec<JobId> {
+        let orders = std::iter::from_fn(|| self.0.try_recv().ok());
+        orders
+            .filter_map(|order| if let Order::Orphaned(job, _) = order { Some(job) } else { None })
+            .collect()
+    }
 }
 
 /// Starts the rescue as asked for, `usual` where nothing is; none where it is off. What a process before this one has

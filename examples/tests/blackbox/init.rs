@@ -50,7 +50,7 @@ fn drain_10_an_init_reaps_orphans_and_no_status_of_user_code() {
             stub.run_job("call", json!({"orphans": 500}));
             let end = stub.end_of("call");
             assert_eq!(end.status(), JobStatus::JsSuccess, "{end:?}");
-            until("all orphans to be reaped", || init.children() == [worker]);
+            until("all orphans to be reaped", || children(pid(&init)) == [worker]);
             init.send(Signal::SIGTERM);
             init.ends_with(0);
         }

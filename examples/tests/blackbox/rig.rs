@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use last_call_testkit::processes::{below, children, threads};
+use last_call_testkit::processes::children;
 use last_call_testkit::{Child, Decided, Decider, Exit, Launch, Signal, Stub};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -92,7 +92,8 @@ pub(crate) fn probe(url: impl AsRef<str>) -> Start {
     Start::of(worker_program(jobs), url.as_ref(), jobs)
 }
 
-fn worker_program(jobs: Jobs) -> PathBuf {
+/// The program of a worker whose jobs are these.
+pub(crate) fn worker_program(jobs: Jobs) -> PathBuf {
     let probe = PathBuf::from(env!("CARGO_BIN_EXE_probe"));
     if matches!(jobs, Jobs::Tasks | Jobs::Processes) {
         return probe;
@@ -231,7 +232,7 @@ impl Start {
     #[track_caller]
     pub(crate) fn run(self) -> Running {
         let child = self.launch.spawn().expect("the worker program starts");
-        Running { child, dir: self.dir, _decider: self.decider }
+        Running { child, dir: self.dir, jobs: self.jobs, _decider: self.decider }
     }
 
     /// `start`, with options behind it; for programs `run`.
@@ -303,6 +304,7 @@ fn told_apart<'o>(options: &[&'o str]) -> (Vec<&'o str>, Vec<&'o str>) {
 pub(crate) struct Running {
     child: Child,
     dir: TempDir,
+    jobs: Jobs,
     _decider: Option<Decider>,
 }
 
@@ -387,6 +389,16 @@ impl Running {
         value.unwrap_or_else(|| panic!("no metric {name} in:\n{page}"))
     }
 
+    /// The offers that were declined, for whatever reason.
+    #[track_caller]
+    pub(crate) fn declined(&self) -> u32 {
+        let page = self.get("/metrics").body;
+        let counts = page.lines().filter_map(|line| {
+            line.strip_prefix("last_call_offers_declined_total{")?.rsplit(' ').next()?.parse::<u32>().ok()
+        });
+        counts.sum()
+    }
+
     /// Waits until a metric has this value: the worker writes first and counts then.
     #[track_caller]
     pub(crate) fn counts(&self, name: &str, value: f64) {
@@ -417,10 +429,8 @@ impl Running {
 
     /// Threads called "user" in state R, as the kernel has them.
     fn busy_user_threads(&self) -> usize {
-        let pid = self.child.pid();
-        // Behind guard they are the worker's.
-        let tasks = below(pid).into_iter().chain([pid]).flat_map(threads);
-        let states = tasks.filter_map(|task| std::fs::read_to_string(task.join("stat")).ok());
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.working())).expect("the worker runs");
+        let states = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
         states.filter(|state| state.contains(" (user) R ")).count()
     }
 
@@ -440,9 +450,17 @@ impl Running {
         pid.expect("a line ends with a process number")
     }
 
-    /// The processes that the worker has started and that it has not reaped.
+    /// The processes that the worker has started and that it has not reaped; behind guard, those of guard's worker.
     pub(crate) fn children(&self) -> Vec<i32> {
-        children(i32::try_from(self.child.pid()).expect("a process number"))
+        children(self.working())
+    }
+
+    /// The process that has the jobs: behind guard the one below the process that stays between.
+    fn working(&self) -> i32 {
+        let started = i32::try_from(self.child.pid()).expect("a process number");
+        let keepers = if self.jobs == Jobs::Guarded { children(started) } else { Vec::new() };
+        let behind: Vec<_> = keepers.into_iter().flat_map(children).collect();
+        behind.first().copied().unwrap_or(started)
     }
 
     /// Waits until a job has written this event.

@@ -12,7 +12,7 @@ use last_call_testkit::{Cut, Job, Launch, Signal, Stub};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::rig::{Running, SOON, Start, probe};
+use crate::rig::{Jobs, Running, SOON, Start, probe, worker_program};
 use crate::seen::Seen;
 
 /// systemd, as far as a service hears of it.
@@ -181,7 +181,8 @@ fn the_watchdog_of_another_process_is_not_fed() {
 fn the_watchdog_of_the_init_is_fed_by_its_worker() {
     let (systemd, stub) = (Systemd::new(), stub());
     let script = "WATCHDOG_PID=$$ exec \"$0\" \"$@\"";
-    let shell = |launch: Launch| launch.program("sh").arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_probe"));
+    let shell =
+        |launch: Launch| launch.program("sh").arg("-c").arg(script).arg(worker_program(Jobs::of_the_suite()));
     let init = systemd.starts(probe(stub.url())).with_tasks().launch(shell).env("WATCHDOG_USEC", "400000");
     let init = init.register(&stub, &["--reap"]);
     systemd.hears("WATCHDOG=1", 2);

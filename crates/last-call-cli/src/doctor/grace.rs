@@ -66,6 +66,10 @@ pub(super) struct Grace {
     pub(super) extends: bool,
 }
 
+fn shown(time: Duration) -> String {
+    if time == Duration::MAX { "any time".to_owned() } else { format_duration(time).to_string() }
+}
+
 /// `drain` is the whole budget, its reserve inside; then the worker has `exit` to end.
 pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Finding> {
     let Grace { platform, set, pre_stop, extends } = *grace;
@@ -78,8 +82,8 @@ pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Findi
     if asked > gives {
         found.push(Finding::warning(format!(
             "grace period: {} is set, but {platform:?} gives at most {}",
-            format_duration(asked),
-            format_duration(gives)
+            shown(asked),
+            shown(gives)
         )));
     }
     let sum = format!(
@@ -87,11 +91,11 @@ pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Findi
         format_duration(needs),
         format_duration(drain),
         format_duration(exit),
-        format_duration(has),
+        shown(has),
         if pre_stop.is_zero() {
             String::new()
         } else {
-            format!("; {} less {} of preStop", format_duration(gives), format_duration(pre_stop))
+            format!("; {} less {} of preStop", shown(gives), shown(pre_stop))
         }
     );
     found.push(if extends {
@@ -153,7 +157,7 @@ mod tests {
         let said: Vec<_> = found.iter().map(|one| (one.level, &*one.text)).collect();
         assert!(
             matches!(said[..], [(Level::Warning, warning), (Level::Error, error)]
-            if warning.contains("at most 2m") && error.ends_with("set --drain-timeout to 1m 55s or less")),
+            if warning.contains("at most 2m") && error.ends_with("killed: set --drain-timeout to 1m 55s or less")),
             "{said:?}"
         );
     }
@@ -170,5 +174,12 @@ mod tests {
     fn systemd_is_asked_for_more_time() {
         let grace = Grace { extends: true, ..grace(Platform::Systemd, Some(30), 0) };
         assert_eq!(check(&grace, s(3600), s(5))[0].level, Level::Ok);
+    }
+
+    #[test]
+    fn no_limit_is_long_enough() {
+        let grace = Grace { set: Some(Duration::MAX), ..grace(Platform::Systemd, None, 0) };
+        let found = check(&grace, s(3600), s(5));
+        assert!(found[0].level == Level::Ok && found[0].text.contains("gives any time"), "{found:?}");
     }
 }

@@ -2,11 +2,7 @@
 //!
 //! Owns what the command line, the program's file and the `.env` beside it give away. Refuses to run anything.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use humantime::format_duration;
-use last_call_worker::livekit_agents_drains_well;
+use std::path::Path;
 
 use super::finding::Finding;
 
@@ -85,9 +81,9 @@ pub(super) fn supervisors(program: &[String]) -> Vec<Finding> {
 }
 
 /// The file that the interpreter is given.
-pub(super) fn script(program: &[String]) -> Option<PathBuf> {
+pub(super) fn script(program: &[String]) -> Option<&str> {
     let ends = [".py", ".js", ".mjs", ".cjs", ".ts"];
-    program.iter().find(|word| ends.iter().any(|end| word.ends_with(end))).map(PathBuf::from)
+    program.iter().find(|word| ends.iter().any(|end| word.ends_with(end))).map(String::as_str)
 }
 
 /// Where the worker has a URL that guard does not set.
@@ -126,57 +122,6 @@ pub(super) fn bypasses(program: &[String], source: Option<&str>, dotenv: Option<
     found
 }
 
-/// An installed SDK, found by its package's files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Sdk {
-    Python(String),
-    Node(String),
-}
-
-/// Looks beside the interpreter and the program; knows nothing of a container's image.
-pub(super) fn sdk(program: &[String]) -> Option<Sdk> {
-    let interpreter = Path::new(program.first()?);
-    let venv = interpreter.parent().and_then(Path::parent).map(|root| root.join("lib"));
-    for library in venv.into_iter().filter_map(|lib| std::fs::read_dir(lib).ok()).flatten().flatten() {
-        for package in std::fs::read_dir(library.path().join("site-packages")).into_iter().flatten().flatten()
-        {
-            let name = package.file_name();
-            let version = name
-                .to_str()
-                .and_then(|name| name.strip_prefix("livekit_agents-")?.strip_suffix(".dist-info"));
-            if let Some(version) = version {
-                return Some(Sdk::Python(version.to_owned()));
-            }
-        }
-    }
-    let script = script(program)?;
-    let beside = script.parent().unwrap_or(Path::new("")).join("node_modules/@livekit/agents/package.json");
-    let package: serde_json::Value = serde_json::from_slice(&std::fs::read(beside).ok()?).ok()?;
-    Some(Sdk::Node(package["version"].as_str()?.to_owned()))
-}
-
-/// Both SDKs' own drain by default: `drain_timeout`, `drainTimeout`.
-const SDK_DRAIN: Duration = Duration::from_secs(3600);
-
-/// Whether the worker's own drain would cut a call off in guard's.
-pub(super) fn sdk_drain(sdk: Option<&Sdk>, forward: Option<&str>, drain: Duration) -> Finding {
-    let (name, version, at_once) = match sdk {
-        None => return Finding::ok("sdk: no package is seen here; guard tells by the worker's registration"),
-        Some(Sdk::Python(version)) => ("livekit-agents", version, livekit_agents_drains_well(version)),
-        Some(Sdk::Node(version)) => ("@livekit/agents", version, false),
-    };
-    let now = forward.map_or(at_once, |when| when == "now");
-    let told = if now { "now" } else { "when-idle" };
-    if now && drain > SDK_DRAIN {
-        return Finding::warning(format!(
-            "sdk: {name} {version} is told of a drain at once and ends its calls after {} unless its drain timeout is set, before --drain-timeout {}: set it, or --forward when-idle",
-            format_duration(SDK_DRAIN),
-            format_duration(drain)
-        ));
-    }
-    Finding::ok(format!("sdk: {name} {version}, --forward {told}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
@@ -194,6 +139,9 @@ mod tests {
         assert_eq!(option(guard, "--max-jobs"), Some("3"));
         assert_eq!(program, words("python a.py start"));
         assert_eq!(split(program), (&[][..], program));
+        // A program of that name.
+        let line = words("python guard -- start");
+        assert_eq!(split(&line), (&[][..], &line[..]));
     }
 
     #[test]
@@ -203,6 +151,18 @@ mod tests {
             ("tini -- python agent.py start", Level::Warning),
             ("uv run agent.py start", Level::Warning),
             ("npm start", Level::Warning),
+            ("npm exec agent", Level::Warning),
+            ("poetry run python agent.py start", Level::Warning),
+            ("pipenv run python agent.py start", Level::Warning),
+            ("/app/node_modules/.bin/pm2 start agent.js", Level::Warning),
+            ("pm2-runtime agent.js", Level::Warning),
+            ("nodemon agent.js start", Level::Warning),
+            ("watchfiles 'python agent.py start'", Level::Warning),
+            ("dumb-init python agent.py start", Level::Warning),
+            ("supervisord -n", Level::Warning),
+            ("bash -c 'python agent.py start'", Level::Warning),
+            ("bash agent.sh", Level::Ok),
+            ("uvicorn a:b --reload", Level::Warning),
             ("npm install", Level::Ok),
             ("sh -c 'python agent.py start'", Level::Warning),
             ("sh -c 'cd /x && exec python agent.py start'", Level::Ok),
@@ -221,9 +181,14 @@ mod tests {
             (&start, None, None, Level::Ok),
             (&words("python a.py start --url wss://x"), None, None, Level::Error),
             (&start, Some("server = AgentServer(ws_url='wss://x')"), None, Level::Warning),
+            (&start, Some("WorkerOptions(\n  ws_url = x)"), None, Level::Warning),
+            (&start, Some("new ServerOptions({ wsURL: x })"), None, Level::Warning),
             (&start, Some("# ws_url=x"), None, Level::Ok),
+            (&start, Some("  // wsURL: x"), None, Level::Ok),
             (&start, Some("load_dotenv()"), Some("LIVEKIT_URL=wss://x"), Level::Ok),
             (&start, Some("load_dotenv(override=True)"), Some("export LIVEKIT_URL=wss://x"), Level::Error),
+            (&start, Some("load_dotenv(override=True)"), Some("A=b\nLIVEKIT_URL=wss://x"), Level::Error),
+            (&start, Some("load_dotenv(override=True)"), Some("A=b"), Level::Warning),
             (&start, Some("load_dotenv(override=True)"), None, Level::Warning),
         ] {
             let found = bypasses(program, source, dotenv);
@@ -233,31 +198,5 @@ mod tests {
                 "{program:?} {source:?}: {found:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_drain_longer_than_the_sdks_is_a_warning_where_it_is_told_at_once() {
-        let (hour, long) = (Duration::from_secs(3600), Duration::from_secs(7200));
-        let python = Sdk::Python("1.8.9".to_owned());
-        assert_eq!(sdk_drain(Some(&python), None, long).level, Level::Warning);
-        assert_eq!(sdk_drain(Some(&python), None, hour).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&python), Some("when-idle"), long).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&Sdk::Python("1.5.7".to_owned())), None, long).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&Sdk::Node("1.9.0".to_owned())), Some("now"), long).level, Level::Warning);
-        assert_eq!(sdk_drain(None, None, long).level, Level::Ok);
-    }
-
-    #[test]
-    fn an_installed_sdk_is_found_by_its_files() {
-        let root = tempfile::tempdir().expect("a directory");
-        let package = root.path().join("lib/python3.11/site-packages/livekit_agents-1.5.7.dist-info");
-        std::fs::create_dir_all(package).expect("a package");
-        let python = root.path().join("bin/python").to_string_lossy().into_owned();
-        assert_eq!(sdk(&[python, "a.py".to_owned()]), Some(Sdk::Python("1.5.7".to_owned())));
-        let package = root.path().join("node_modules/@livekit/agents");
-        std::fs::create_dir_all(&package).expect("a package");
-        std::fs::write(package.join("package.json"), r#"{"version":"1.9.0"}"#).expect("its file");
-        let script = root.path().join("a.mjs").to_string_lossy().into_owned();
-        assert_eq!(sdk(&["node".to_owned(), script]), Some(Sdk::Node("1.9.0".to_owned())));
     }
 }

@@ -69,7 +69,9 @@ fn secret(guard: &[String], program: &[String]) -> Finding {
 
 fn server(env: &BTreeMap<String, String>, guard: &[String]) -> Finding {
     let Some(given) = option(guard, "--url").or_else(|| env.get("LIVEKIT_URL").map(String::as_str)) else {
-        return Finding::ok("url: LIVEKIT_URL is not seen here; guard does not start without it");
+        return Finding::ok(
+            "url: LIVEKIT_URL is not seen here; where it is not set, guard dials ws://localhost:7880",
+        );
     };
     let Ok(url) = given.parse::<Url>() else {
         return Finding::error("url: LIVEKIT_URL is no URL: use wss://HOST");
@@ -108,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_is_for_loopback_or_allowed() {
+        for url in ["ws://localhost:7880", "ws://127.0.0.1", "http://[::1]:7880"] {
+            assert_eq!(worst(&[("LIVEKIT_URL", url)], "", ""), [], "{url}");
+        }
+        for (allowed, level) in
+            [("1", Level::Warning), ("true", Level::Warning), ("0", Level::Error), ("false", Level::Error)]
+        {
+            let found = worst(&[("LIVEKIT_URL", "ws://far"), ("LAST_CALL_INSECURE_WS", allowed)], "", "");
+            assert!(matches!(&found[..], [one] if one.level == level), "{allowed}: {found:?}");
+        }
+    }
+
+    #[test]
     fn each_bad_setting_is_one_line() {
         assert_eq!(
             worst(&[("LIVEKIT_URL", "wss://x"), ("HTTPS_PROXY", "http://u:pw@p")], "", "python a.py start"),
@@ -116,12 +131,18 @@ mod tests {
         for (env, guard, program, said, level) in [
             (("A", ""), "--http 0.0.0.0:8081", "", "ports", Level::Error),
             (("A", ""), "", "node a.js start --port 8082", "ports", Level::Error),
+            (("LAST_CALL_GUARD_HTTP", "8081"), "", "", "ports", Level::Error),
             (("LAST_CALL_HTTP", "off"), "", "", "LAST_CALL_GUARD_HTTP", Level::Warning),
+            (("LAST_CALL_ADMIN_SOCKET", "/run/x"), "", "", "LAST_CALL_GUARD_ADMIN_SOCKET", Level::Warning),
+            (("https_proxy", "https://u:pw@p"), "", "", "https://", Level::Warning),
             (("HTTP_PROXY", "socks5://u:pw@p"), "", "", "socks5", Level::Warning),
             (("A", ""), "", "python a.py start --api-secret=pw", "secrets", Level::Error),
             (("A", ""), "", "env LIVEKIT_API_SECRET=pw python a.py", "secrets", Level::Error),
             (("LIVEKIT_URL", "ws://u:pw@far"), "", "", "clear", Level::Error),
+            (("A", ""), "--api-secret pw", "", "secrets", Level::Error),
+            (("A", ""), "--url ws://u:pw@far", "", "clear", Level::Error),
             (("LIVEKIT_URL", "ws://far"), "--insecure-ws", "", "clear", Level::Warning),
+            (("LIVEKIT_URL", "ftp://far"), "", "", "ftp:// is no scheme", Level::Error),
             (("LIVEKIT_URL", "pw"), "", "", "no URL", Level::Error),
         ] {
             let found = worst(&[env], guard, program);

@@ -24,12 +24,8 @@ impl Scene {
     fn new(peer: Peer, options: &[&str], rooms: &[&str]) -> Result<Option<Self>> {
         let Some(server) = LiveKit::or_skip()? else { return Ok(None) };
         let Ok(python) = Python::find().map_err(skip) else { return Ok(None) };
-        let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
-        let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-        let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
-        let guard = guarded(worker, options).spawn()?;
         // Before the first room: livekit-server does not always find a worker that registers while a room begins.
-        log(&guard, "registered");
+        let Some(guard) = registered(peer, options, &server)? else { return Ok(None) };
         let callers: Result<Vec<_>> =
             rooms.iter().map(|room| python.join(&server, room, "caller", false)).collect();
         let directory = tempfile::tempdir()?;
@@ -48,8 +44,7 @@ impl Scene {
 
     /// The processes of all jobs that have started, in order.
     fn started(&self) -> Vec<i64> {
-        let lines = self.guard.lines();
-        lines.iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
+        started(&self.guard)
     }
 
     /// Waits until this many jobs have started in all.
@@ -87,10 +82,24 @@ impl Scene {
     }
 }
 
-#[test]
-fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+/// A worker behind guard that takes jobs of this server; `None` where its SDK is missing.
+fn registered(peer: Peer, options: &[&str], server: &LiveKit) -> Result<Option<Child>> {
+    let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
+    let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
+    let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
+    let guard = guarded(worker, options).spawn()?;
+    log(&guard, "registered");
+    Ok(Some(guard))
+}
+
+fn started(guard: &Child) -> Vec<i64> {
+    guard.lines().iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
+}
+
+/// The only worker is killed with three calls.
+fn worker_dies(peer: Peer) -> Result<()> {
     const ROOMS: [&str; 3] = ["one", "two", "three"];
-    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &ROOMS)? else { return Ok(()) };
+    let Some(scene) = Scene::new(peer, &[], &ROOMS)? else { return Ok(()) };
     let mut first = Vec::new();
     for room in ROOMS {
         first.push(scene.call(room)?);
@@ -138,6 +147,41 @@ fn call_1_a_worker_that_leaks_until_it_dies_is_started_again() {
     rig.leaves_with(0);
 }
 
+#[test]
+fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_8_9)
+}
+
+#[test]
+fn call_1_a_killed_worker_of_1_5_7_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_5_7)
+}
+
+#[test]
+fn call_1_a_killed_worker_of_1_3_12_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_3_12)
+}
+
+#[test]
+fn call_1_the_calls_of_a_killed_worker_go_to_the_one_beside_it() -> Result<()> {
+    const ROOMS: [&str; 3] = ["one", "two", "three"];
+    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &ROOMS)? else { return Ok(()) };
+    for room in ROOMS {
+        scene.call(room)?;
+        scene.await_agents(room, 1);
+    }
+    let Some(beside) = registered(Peer::Python1_8_9, &[], &scene.server)? else { return Ok(()) };
+    signal(main_process(&scene.guard), Signal::SIGKILL);
+    until("agents of the other worker", || started(&beside).len() == ROOMS.len());
+    ROOMS.iter().for_each(|room| scene.await_agents(room, 1));
+    scene.end(&ROOMS)?;
+    beside.signal(Signal::SIGTERM)?;
+    leaves_with(&beside, 0);
+    let all = scene.started().len() + started(&beside).len();
+    assert_eq!(all, 2 * ROOMS.len(), "an agent too many\n{}\n{}", scene.guard.output(), beside.output());
+    Ok(())
+}
+
 /// One agent of two in a room is killed, one leaves its caller, and one call kills whatever answers it.
 fn jobs_die(peer: Peer) -> Result<()> {
     const ROOMS: [&str; 3] = ["two", "left", "poison"];
@@ -177,8 +221,33 @@ fn call_2_jobs_of_python_that_die_have_an_agent_again() -> Result<()> {
 }
 
 #[test]
+fn call_2_jobs_of_python_1_5_7_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Python1_5_7)
+}
+
+#[test]
+fn call_2_jobs_of_python_1_3_12_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Python1_3_12)
+}
+
+#[test]
 fn call_2_jobs_of_node_that_die_have_an_agent_again() -> Result<()> {
     jobs_die(Peer::Node)
+}
+
+#[test]
+fn call_2_an_agent_that_is_removed_and_will_not_go_is_not_replaced() -> Result<()> {
+    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &["one"])? else { return Ok(()) };
+    scene.dispatch("one", "connect, ignore")?;
+    scene.await_agents("one", 1);
+    let people = scene.server.api().list_participants("one")?;
+    let agent = people.iter().find(|one| one.kind() == Kind::Agent).expect("it is there");
+    scene.server.api().remove_participant("one", &agent.identity)?;
+    // The SDK kills it, and says that it failed.
+    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
+    scene.end(&["one"])?;
+    assert_eq!((scene.dispatches("one")?.len(), scene.started().len()), (1, 1), "{}", scene.guard.output());
+    Ok(())
 }
 
 #[test]

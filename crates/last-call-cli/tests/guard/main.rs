@@ -6,7 +6,11 @@
 
 mod crash;
 mod drain;
+mod examples;
+mod links;
 mod offers;
 mod pass_by;
+mod proxy;
 mod rig;
+mod servers;
 mod upstream;

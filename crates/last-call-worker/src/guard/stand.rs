@@ -321,8 +321,8 @@ impl Stand {
                 let id = JobId::from(job.id.as_str());
                 let room = job.room.as_ref().map_or("", |room| room.name.as_str());
                 self.secrets.begin(id.clone(), room);
-                // With the shim the end of the job's process is heard of.
-                if !reported && self.news.is_none() {
+                // Until the shim names the job's process, whose end is heard of then.
+                if !reported {
                     self.rooms.begin(id, room, &agent);
                 }
                 if let Some(rescues) = &self.rescues {
@@ -343,15 +343,21 @@ impl Stand {
                     rescues.orphaned(&job, suspect);
                 }
             }
+            Call::Strayed(frame, sdk) => {
+                self.registrations.tell(|| FromWorker::Report(frame.clone(), sdk));
+            }
             Call::Terminate(job) => state.signal(&job, Signal::SIGTERM),
             Call::Kill(job) => state.signal(&job, Signal::SIGKILL),
         }
     }
 
-    fn heard(&self, news: ShimNews, state: &mut State) {
+    fn heard(&mut self, news: ShimNews, state: &mut State) {
         match news {
             ShimNews::Process { pid } => tracing::debug!(pid, "a process for jobs has started"),
-            ShimNews::Started { pid, job } => drop(state.job_processes.insert(job, pid)),
+            ShimNews::Started { pid, job } => {
+                self.rooms.end(&job);
+                state.job_processes.insert(job, pid);
+            }
             ShimNews::Ended { job, ended, .. } => {
                 state.job_processes.remove(&job);
                 self.registrations.tell(|| {

@@ -56,7 +56,7 @@ impl Tally {
                 self.cut_by_death = true;
                 self.worsen(Outcome::CutOff(vec![job.clone()]));
             }
-            Call::Orphaned(_) | Call::Terminate(_) | Call::Kill(_) => {}
+            Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
         }
     }
 

@@ -25,6 +25,7 @@ use super::*;
 use crate::error::DialError;
 use crate::job::JobContext;
 use crate::program::Worker;
+use crate::rescue::Heard;
 use crate::socket::Transport;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -34,6 +35,7 @@ struct Rig {
     control: mpsc::UnboundedSender<Control>,
     dials: mpsc::UnboundedReceiver<(Instant, Conn)>,
     left: JoinHandle<Report>,
+    rescues: Heard,
     started: Instant,
 }
 
@@ -80,6 +82,7 @@ impl Rig {
         let (control, orders) = mpsc::unbounded_channel();
         let (to_link, from_user) = mpsc::unbounded_channel();
         let (_, warmed) = oneshot::channel();
+        let (to_rescues, rescues) = Rescues::heard();
         let link = Link {
             core: last_call_proto::Worker::new(limits),
             policy: Policy::default(),
@@ -104,13 +107,13 @@ impl Rig {
             watched: Watched::default(),
             beat: Arc::new(Beat::new()),
             keep: Keep::default(),
-            rescues: None,
+            rescues: Some(to_rescues),
             connection: Connection::default(),
             timers: crate::timers::Timers::default(),
         };
         let left = tokio::spawn(link.run());
         control.send(Control::Start).expect("the link listens");
-        Self { control, dials, left, started: Instant::now() }
+        Self { control, dials, left, rescues, started: Instant::now() }
     }
 
     async fn accept(&mut self) -> Conn {
@@ -436,6 +439,23 @@ async fn job_3_termination_by_the_server_tells_then_cancels() {
     let told = Instant::now();
     let (_, status, error) = conn.report().await;
     assert_eq!((status, told.elapsed().as_secs()), (livekit::JobStatus::JsFailed, 10), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn call_2_a_death_is_rescued_that_may_be_why_the_server_ended_the_job_and_no_later_one() {
+    let mut rig = Rig::new(worker(|job| async move {
+        job.stopping().await;
+        tokio::time::sleep(Duration::from_millis(job.id()[3..].parse()?)).await;
+        job.process_died();
+        Err("killed".into())
+    }));
+    let mut conn = rig.registered().await;
+    for (id, rescued) in [("AJ_900", true), ("AJ_1100", false)] {
+        conn.run(id).await;
+        conn.send(Down::Termination(livekit::JobTermination { job_id: id.into() })).await;
+        conn.report().await;
+        assert_eq!(!rig.rescues.orphans().is_empty(), rescued, "{id}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -238,7 +238,10 @@ impl Driver {
         let Some(dying) = self.dying.get_mut(&lineage) else {
             return RescueInput::Seen(lineage, Room::Empty);
         };
-        let seen = look::judge(&dying.call, listed, &self.made, dying.before.as_ref());
+        let running = self.running.values().filter(|other| other.room == dying.call.room);
+        let others = running.filter(|other| other.mark.first != dying.call.mark.first);
+        let others = others.map(|other| other.agent.clone()).collect();
+        let seen = look::judge(&dying.call, listed, &self.made, dying.before.as_ref(), &others);
         (dying.like, dying.listed, dying.why) = (seen.like, seen.dispatches, seen.why.to_owned());
         dying.untaken = seen.newer.clone().filter(|_| seen.room == Room::Asked);
         if let Some(newer) = seen.newer

@@ -52,8 +52,14 @@ fn waits(participant: &livekit::ParticipantInfo) -> bool {
 }
 
 /// Reads the lists. `made` are dispatches of ours; `before` is what was there before a dispatch was tried whose outcome
-/// is unknown.
-pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BTreeSet<String>>) -> Seen {
+/// is unknown; `others_here` are agents in this room whose calls are others.
+pub(super) fn judge(
+    call: &Call,
+    listed: Listed,
+    made: &Made,
+    before: Option<&BTreeSet<String>>,
+    others_here: &BTreeSet<String>,
+) -> Seen {
     let there = |one: &livekit::AgentDispatch| one.state.as_ref().is_none_or(|state| state.deleted_at == 0);
     let all: Vec<_> = listed.dispatches.into_iter().filter(there).collect();
     let dead = all.iter().find(|one| one.id == call.dispatch);
@@ -68,7 +74,14 @@ pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BT
                     && dead.is_some_and(|dead| alike(one, dead))
             }
         };
-    let taken = |one: &&livekit::AgentDispatch| newer(one) && is_taken(one, &listed.participants);
+    // Two agents may be in one room by design.
+    let other = |one: &&livekit::AgentDispatch| !newer(one) && lineage(one, made) != call.mark.first;
+    let others: BTreeSet<&str> = all.iter().filter(other).flat_map(agents).collect();
+    let came = |one: &&livekit::ParticipantInfo| {
+        one.kind() == Kind::Agent && !others.contains(&*one.identity) && !others_here.contains(&one.identity)
+    };
+    let joined = listed.participants.iter().filter(came).map(|one| one.joined_at).max();
+    let taken = |one: &&livekit::AgentDispatch| newer(one) && is_taken(one, joined);
     let (taken, newer) = (all.iter().find(taken), all.iter().find(newer));
     let (room, why) = match (listed.participants.iter().any(waits), newer, dead) {
         (false, _, _) => (Room::Empty, "nobody waits in the room"),
@@ -81,14 +94,25 @@ pub(super) fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BT
     Seen { room, why, newer, like, dispatches: all.into_iter().map(|one| one.id).collect() }
 }
 
-/// Whether a worker has it. An agent that joined since is taken for its own, so that none is ever ended by a list that
-/// lacks jobs.
-fn is_taken(dispatch: &livekit::AgentDispatch, participants: &[livekit::ParticipantInfo]) -> bool {
+/// Whether a worker has it. An agent that joined since, the last of those that may be its own, is taken for it, so that
+/// none is ever ended by a list that lacks jobs.
+fn is_taken(dispatch: &livekit::AgentDispatch, joined: Option<i64>) -> bool {
     dispatch.state.as_ref().is_none_or(|state| {
         let since = state.created_at / 1_000_000_000;
-        let came = |one: &livekit::ParticipantInfo| one.kind() == Kind::Agent && one.joined_at >= since;
-        !state.jobs.is_empty() || participants.iter().any(came)
+        !state.jobs.is_empty() || joined.is_some_and(|joined| joined >= since)
     })
+}
+
+/// The first dispatch of this one's call.
+fn lineage(dispatch: &livekit::AgentDispatch, made: &Made) -> String {
+    let mark = Mark::read(&dispatch.attributes).or_else(|| made.mark(&dispatch.id).cloned());
+    mark.map_or_else(|| dispatch.id.clone(), |mark| mark.first)
+}
+
+/// Who has joined for a dispatch.
+fn agents(dispatch: &livekit::AgentDispatch) -> impl Iterator<Item = &str> {
+    let jobs = dispatch.state.iter().flat_map(|state| &state.jobs);
+    jobs.filter_map(|job| Some(job.state.as_ref()?.participant_identity.as_str()))
 }
 
 fn alike(one: &livekit::AgentDispatch, other: &livekit::AgentDispatch) -> bool {

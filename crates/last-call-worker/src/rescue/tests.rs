@@ -295,9 +295,12 @@ async fn call_1_an_agent_that_dies_before_its_own_rescue_is_known_is_rescued_too
     assert_eq!((attempts, rig.count(Rescued::Again)), ([1, 2].into(), 1));
 }
 
-/// A dispatch that no worker takes is made again.
+/// A dispatch that no worker takes is made again, also where another agent is in the room.
 async fn untaken(server: (String, Keys)) {
-    let rig = Rig::new(server, Faults { untaken: true, ..Faults::default() }, None).await;
+    let faults = Faults { untaken: true, neighbour: Some("neighbour"), ..Faults::default() };
+    let rig = Rig::new(server, faults, None).await;
+    let other = rig.call("lobby").await;
+    rig.rescues.assigned(&other, "neighbour");
     let first = rig.call("lobby").await;
     rig.dies(&first);
     rig.settled().await;

@@ -7,7 +7,7 @@ use livekit::participant_info::{Kind, State};
 use livekit_protocol as livekit;
 
 use super::super::call::{ATTRIBUTE, Call, Made, Mark};
-use super::super::look::{Listed, judge};
+use super::super::look::{self, Listed, Seen};
 use super::job;
 
 fn dispatch(id: &str, mark: Option<&str>) -> livekit::AgentDispatch {
@@ -27,6 +27,10 @@ fn participant(kind: Kind, state: State) -> livekit::ParticipantInfo {
 
 fn caller() -> livekit::ParticipantInfo {
     participant(Kind::Standard, State::Active)
+}
+
+fn judge(call: &Call, listed: Listed, made: &Made, before: Option<&BTreeSet<String>>) -> Seen {
+    look::judge(call, listed, made, before, &BTreeSet::from(["agent-here".to_owned()]))
 }
 
 fn call() -> Call {
@@ -82,6 +86,23 @@ fn call_1_a_call_is_served_by_a_newer_dispatch_of_its_lineage_alone() {
         let dispatches = vec![dispatch("AD_1", None), dispatch("AD_2", Some(newer))];
         let listed = Listed { participants: vec![caller(), agent], dispatches };
         assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "joined at {joined_at}");
+    }
+    // But not that of another call of the room, whether it is listed or runs here.
+    let mut neighbour = dispatch("AD_7", Some(another));
+    neighbour.state.get_or_insert_default().jobs.push(livekit::Job {
+        state: Some(livekit::JobState { participant_identity: "agent-7".to_owned(), ..Default::default() }),
+        ..Default::default()
+    });
+    for (identity, room) in [("agent-7", Room::Asked), ("agent-here", Room::Asked), ("agent-2", Room::Served)]
+    {
+        let agent = livekit::ParticipantInfo {
+            joined_at: 9,
+            identity: identity.to_owned(),
+            ..participant(Kind::Agent, State::Active)
+        };
+        let dispatches = vec![dispatch("AD_1", None), neighbour.clone(), dispatch("AD_2", Some(newer))];
+        let listed = Listed { participants: vec![caller(), agent], dispatches };
+        assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "{identity}");
     }
     // The dead agent's may be deleted: what is left says what was asked for.
     let dispatches = vec![dispatch("AD_2", Some(newer))];
