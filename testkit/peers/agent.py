@@ -9,10 +9,11 @@ number. The rest by variables:
   PEER_JOBS    "PROCESS" for each job, or "THREAD" of the worker's own
   PEER_BUSY    the share of time, 0 to 1, in which the event loop is busy, in slices of 10 ms
   PEER_BLOCK   a file: while it is there, the event loop stands still
+  PEER_LEAK    a file: when it is there, the worker takes it away, leaks until it has no memory left, and aborts
   PEER_REQUEST what the request handler does: "accept", "reject", "never", or seconds before it accepts
   PEER_ENTRY   what a job does whose metadata does not say; words of it are parted by spaces:
                "return", "wait FILE" until it is there, "sleep SECONDS", "participant" until one has come and gone,
-               "raise", "exit CODE" at once, "kill" itself, "ignore" whatever asks it to end, "avatar URL" gives a
+               "raise", "leak" until it has no memory left, which raises, "exit CODE" at once, "kill" itself, "ignore" whatever asks it to end, "avatar URL" gives a
                provider there what plugins give one, "connect" joins the room
 PEER_ENTRY and metadata may have several such steps, with ", " between them. A job ends after the last one.
 """
@@ -21,6 +22,7 @@ import asyncio
 import json
 import math
 import os
+import resource
 import signal
 import time
 import urllib.request
@@ -64,6 +66,31 @@ async def block(file: str) -> None:
         await asyncio.sleep(0.01)
 
 
+def leak() -> None:
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    # A little more than there is: the machine has other things to do.
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+    leaked = []
+    try:
+        while True:
+            leaked.append(bytearray(1 << 20))
+    finally:
+        # Without room for a thread the SDK hangs in its own way out, and ends the job a minute later.
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+async def leak_at(file: str) -> None:
+    while not os.path.exists(file):
+        await asyncio.sleep(0.01)
+    os.remove(file)
+    try:
+        leak()
+    except MemoryError:
+        # As native code does.
+        os.abort()
+
+
 @server.on("worker_started")
 def worker_started() -> None:
     server.kept = []
@@ -71,6 +98,8 @@ def worker_started() -> None:
         server.kept.append(asyncio.create_task(busy(float(share))))
     if file := setting("PEER_BLOCK"):
         server.kept.append(asyncio.create_task(block(file)))
+    if file := setting("PEER_LEAK"):
+        server.kept.append(asyncio.create_task(leak_at(file)))
 
 
 async def on_request(request: JobRequest) -> None:
@@ -122,6 +151,8 @@ async def step(job: JobContext, what: str, *of: str) -> None:
             await participant(job)
         case "raise":
             raise RuntimeError("raised as it was told")
+        case "leak":
+            leak()
         case "exit":
             os._exit(int(*of))
         case "kill":

@@ -6,6 +6,7 @@
 //! | `run.rs` | the program: from the options to the exit code |
 //! | `stand.rs` | the one loop: signals, the worker's process, its registrations |
 //! | `child.rs` | the worker's process, from the order to start it to its end |
+//! | `tally.rs` | what became of the calls, for the exit code |
 //! | `registrations.rs` | a link to the server for each registration of the worker |
 //! | `connection.rs` | one connection of the worker: its upgrade, its frames |
 //! | `guarded.rs` | the worker in the place of user code, for one link |
@@ -35,6 +36,7 @@ mod run;
 mod secrets;
 mod shim;
 mod stand;
+mod tally;
 
 pub use connection::livekit_agents_drains_well;
 pub(crate) use guarded::{FromWorker, Guarded};

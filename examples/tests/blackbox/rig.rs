@@ -455,10 +455,11 @@ impl Running {
         children(self.working())
     }
 
-    /// The process that has the jobs: behind guard the one that guard has started.
+    /// The process that has the jobs: behind guard the one below the process that stays between.
     fn working(&self) -> i32 {
         let started = i32::try_from(self.child.pid()).expect("a process number");
-        let behind = if self.jobs == Jobs::Guarded { children(started) } else { Vec::new() };
+        let keepers = if self.jobs == Jobs::Guarded { children(started) } else { Vec::new() };
+        let behind: Vec<_> = keepers.into_iter().flat_map(children).collect();
         behind.first().copied().unwrap_or(started)
     }
 

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use last_call_testkit::{Child, LiveKit, Participant, Peer, Python, Signal, processes, proto, skip};
+use last_call_testkit::{Child, Job, LiveKit, Participant, Peer, Python, Signal, processes, proto, skip};
 use proto::participant_info::{Kind, State};
 
-use crate::rig::{SOON, event, gone, guarded, leaves_with, log, logged, main_process, signal, until, worker};
+use crate::rig::{
+    Rig, SOON, event, gone, guarded, leaves_with, log, logged, main_process, signal, until, worker,
+};
 
 /// A server with people in its rooms, and a worker behind guard.
 struct Scene {
@@ -120,6 +122,31 @@ fn worker_dies(peer: Peer) -> Result<()> {
     scene.end(&ROOMS)?;
     assert_eq!(scene.started().len(), after.len(), "an agent too many\n{}", scene.guard.output());
     Ok(())
+}
+
+#[test]
+fn call_1_a_worker_that_leaks_until_it_dies_is_started_again() {
+    let leaks = [("PEER_LEAK", "$DIR/leak")];
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &["--rescue", "off"], &leaks) else { return };
+    let first = rig.call("AJ_1");
+    // One job's memory is its own affair.
+    rig.offer(Job::new("AJ_2").metadata("leak"));
+    rig.end("AJ_2");
+    assert!(processes::runs(first), "left its caller\n{}", rig.guard.output());
+
+    let (worker, mark) = (main_process(&rig.guard), rig.stub.mark());
+    rig.make("leak");
+    gone(worker);
+    gone(first);
+    assert_eq!(rig.end("AJ_1"), proto::JobStatus::JsFailed);
+    rig.await_status(mark, proto::WorkerStatus::WsAvailable);
+    assert_ne!(main_process(&rig.guard), worker);
+    let ended = log(&rig.guard, "the worker has ended by itself")["ended"].to_string();
+    assert!(ended.contains("SIGABRT"), "{ended}");
+    rig.call("AJ_3");
+    rig.send(Signal::SIGTERM);
+    rig.finish("AJ_3");
+    rig.leaves_with(0);
 }
 
 #[test]

@@ -179,13 +179,11 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
     let rescues = crate::rescue::start(&options.rescue, Which::Crashed, api, metrics.clone())?;
     let (calls, calls_taken) = mpsc::unbounded_channel();
     let systemd = Systemd::from_env(endpoint.authority());
-    let policy = policy(options);
-    let drain_within = policy.drain.total();
     let parts = Parts {
         dialler,
         keys,
         limits: limits(options),
-        policy,
+        policy: policy(options),
         load,
         metrics: metrics.clone(),
         beat: beat.clone(),
@@ -216,7 +214,7 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
         systemd,
         beat,
         on_wedged: options.on_wedged.clone(),
-        drain_within,
+        drain_within: policy(options).drain.total(),
         exit_within: options.exit_within,
         register_within: options.register_within,
     };

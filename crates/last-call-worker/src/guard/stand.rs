@@ -2,7 +2,7 @@
 //!
 //! Owns the order of things. Refuses to decide: [`Ward`] does about the process, and each link's core about calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use super::registrations::Registrations;
 use super::rooms::{LOOK_EVERY, Rooms};
 use super::secrets::Secrets;
 use super::shim::{News, Shim, ShimNews};
+use super::tally::Tally;
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
@@ -119,19 +120,13 @@ struct State {
     arrivals: (mpsc::UnboundedSender<Arrival>, mpsc::UnboundedReceiver<Arrival>),
     /// When it is said that the worker passes guard by.
     late_at: Option<Instant>,
-    report: Report,
     last_end: Option<Ended>,
     wedged: bool,
     /// Processes that jobs run in, as far as they are known.
     job_processes: BTreeMap<JobId, u32>,
-    /// The calls that have begun and not had their end.
-    calls: BTreeSet<JobId>,
+    tally: Tally,
     /// When the drain began.
     drained_at: Option<Instant>,
-    /// Its process ended by itself while guard drained.
-    died_in_drain: bool,
-    /// Calls were cut off by that.
-    cut_by_death: bool,
     leaving: Option<Leaving>,
     /// Waits for rescues that are under way when everything else is over.
     settling: Option<JoinHandle<usize>>,
@@ -145,32 +140,11 @@ impl State {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
-
-    /// Counts a call among those that run, or among those that were cut off: a call whose worker is gone in the drain is
-    /// nobody's, unless it is dispatched again.
-    fn count(&mut self, call: &Call, rescued: bool) {
-        match call {
-            Call::Began { job, .. } => drop(self.calls.insert(JobId::from(job.id.as_str()))),
-            Call::Ended(job) => drop(self.calls.remove(job)),
-            Call::Orphaned(job) if self.died_in_drain && !rescued => {
-                tracing::error!(job_id = %job, "cut off: its worker died in the drain, and no call is dispatched again");
-                self.cut_by_death = true;
-                self.worsen(Outcome::CutOff(vec![job.clone()]));
-            }
-            Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
-        }
-    }
-
-    fn worsen(&mut self, how: Outcome) {
-        let before = std::mem::replace(&mut self.report.outcome, Outcome::Finished);
-        self.report.outcome = worse(before, how);
-    }
 }
 
 impl Stand {
     /// Runs until the worker is gone and nothing is owed to anybody.
     pub(super) async fn run(mut self) -> Left {
-        let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
         let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
         let mut state = State {
             beat: every(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY)),
@@ -180,14 +154,11 @@ impl Stand {
             timers: BTreeMap::new(),
             arrivals: mpsc::unbounded_channel(),
             late_at: None,
-            report,
             last_end: None,
             wedged: false,
             job_processes: BTreeMap::new(),
-            calls: BTreeSet::new(),
+            tally: Tally::new(),
             drained_at: None,
-            died_in_drain: false,
-            cut_by_death: false,
             leaving: None,
             settling: None,
         };
@@ -195,7 +166,8 @@ impl Stand {
         loop {
             if let (Some(leaving), None) = (state.leaving, &state.settling) {
                 let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
-                return Left { report: state.report, with, died: state.cut_by_death };
+                let (report, died) = state.tally.whole();
+                return Left { report, with, died };
             }
             let happened = self.happens(&mut state).await;
             self.beat.beat();
@@ -261,7 +233,7 @@ impl Stand {
             }
             Happened::Arrived(arrival) => self.arrived(*arrival, state),
             Happened::Call(call) => {
-                state.count(&call, self.rescues.is_some());
+                state.tally.heard(&call, self.rescues.is_some());
                 self.call(call, state);
             }
             Happened::News(news) => self.heard(news, state),
@@ -309,14 +281,14 @@ impl Stand {
         self.registrations.control(control);
         match control {
             Control::Start | Control::Quiet | Control::Unquiet => {}
-            Control::Drain(_) => {
+            Control::Drain(seen) => {
                 if !drained_before {
                     state.late_at = None;
                     if self.registrations.is_empty() {
                         tracing::info!("draining: the worker has no registration");
                     }
                 }
-                state.drained_at.get_or_insert_with(Instant::now);
+                state.drained_at.get_or_insert(Instant::from_std(*seen));
                 self.ward(WardInput::Drain, state);
                 self.idle_if_alone(state);
             }
@@ -402,10 +374,8 @@ impl Stand {
 
     fn left(&mut self, report: Option<Report>, state: &mut State) {
         if let Some(report) = report {
-            state.report.succeeded += report.succeeded;
-            state.report.failed += report.failed;
-            state.worsen(report.outcome);
-            if state.report.outcome == Outcome::Refused {
+            state.tally.left(report);
+            if *state.tally.outcome() == Outcome::Refused {
                 return self.controlled(&Control::Force, state);
             }
         }
@@ -415,7 +385,7 @@ impl Stand {
     /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
         if self.registrations.draining() && self.registrations.is_empty() {
-            if state.report.outcome != Outcome::Finished {
+            if *state.tally.outcome() != Outcome::Finished {
                 self.ward(WardInput::Force, state);
             }
             self.ward(WardInput::Idle, state);
@@ -437,8 +407,8 @@ impl Stand {
     }
 
     fn ended(&mut self, ended: Ended, state: &mut State) {
-        state.died_in_drain = self.registrations.draining();
-        if state.died_in_drain {
+        state.tally.ended(self.registrations.draining());
+        if self.registrations.draining() {
             tracing::info!(%ended, "the worker has ended");
         } else {
             tracing::error!(%ended, "the worker has ended by itself");
@@ -495,14 +465,12 @@ impl Stand {
     fn leave(&self, leaving: Leaving, state: &mut State) {
         state.leaving = Some(leaving);
         if !self.registrations.is_empty() {
-            tracing::error!(
-                "a connection to the server did not leave: the calls that it held are taken for cut off"
-            );
-            state.worsen(Outcome::Forced(state.calls.iter().cloned().collect()));
+            state.tally.abandon();
         }
         state.settling = self.rescues.clone().map(|rescues| {
             // What a platform was told to give is drain and exit; and no more.
-            let left = state.drained_at.map(|at| at + self.drain_within + self.exit_within);
+            let given = self.drain_within.saturating_add(self.exit_within);
+            let left = state.drained_at.and_then(|at| at.checked_add(given));
             let left = left.map(|until| until.saturating_duration_since(Instant::now()));
             let within = left.map_or(RESCUES_WITHIN, |left| left.min(RESCUES_WITHIN));
             tokio::task::spawn_blocking(move || rescues.settle(within))
@@ -562,21 +530,3 @@ impl Stand {
 /// What a shell says of a command that cannot be run.
 const CANNOT_START: i32 = 126;
 const SIGKILL: i32 = Signal::SIGKILL as i32;
-
-/// Several links leave as the worst of them did.
-fn worse(one: Outcome, other: Outcome) -> Outcome {
-    match (one, other) {
-        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
-        (Outcome::Forced(mut cut), Outcome::Forced(more) | Outcome::CutOff(more))
-        | (Outcome::CutOff(mut cut), Outcome::Forced(more)) => {
-            cut.extend(more);
-            Outcome::Forced(cut)
-        }
-        (Outcome::CutOff(mut cut), Outcome::CutOff(more)) => {
-            cut.extend(more);
-            Outcome::CutOff(cut)
-        }
-        (Outcome::Finished, other) => other,
-        (one, Outcome::Finished) => one,
-    }
-}

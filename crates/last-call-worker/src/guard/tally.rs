@@ -1,0 +1,127 @@
+//! What became of the calls of all links together: what guard's last line and its exit code say.
+//!
+//! Owns which calls run, and which were cut off. Refuses to cut one off.
+
+use std::collections::BTreeSet;
+
+use last_call_proto::{JobId, Outcome};
+
+use super::guarded::Call;
+use crate::link::Report;
+
+/// The calls of all links.
+pub(super) struct Tally {
+    report: Report,
+    /// Those that have begun and not had their end.
+    running: BTreeSet<JobId>,
+    /// The worker's process ended while guard drained.
+    died_in_drain: bool,
+    cut_by_death: bool,
+}
+
+impl Tally {
+    pub(super) fn new() -> Self {
+        let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
+        Self { report, running: BTreeSet::new(), died_in_drain: false, cut_by_death: false }
+    }
+
+    pub(super) fn outcome(&self) -> &Outcome {
+        &self.report.outcome
+    }
+
+    /// The whole, and whether calls were cut off because the worker died in the drain.
+    pub(super) fn whole(self) -> (Report, bool) {
+        (self.report, self.cut_by_death)
+    }
+
+    /// A link has left.
+    pub(super) fn left(&mut self, report: Report) {
+        self.report.succeeded += report.succeeded;
+        self.report.failed += report.failed;
+        self.worsen(report.outcome);
+    }
+
+    /// The worker's process has ended.
+    pub(super) fn ended(&mut self, in_drain: bool) {
+        self.died_in_drain = in_drain;
+    }
+
+    /// Something became of a call. One whose worker is gone in the drain is nobody's, unless it is `rescued`.
+    pub(super) fn heard(&mut self, call: &Call, rescued: bool) {
+        match call {
+            Call::Began { job, .. } => drop(self.running.insert(JobId::from(job.id.as_str()))),
+            Call::Ended(job) => drop(self.running.remove(job)),
+            Call::Orphaned(job) if self.died_in_drain && !rescued => {
+                tracing::error!(job_id = %job, "cut off: its worker died in the drain, and no call is dispatched again");
+                self.cut_by_death = true;
+                self.worsen(Outcome::CutOff(vec![job.clone()]));
+            }
+            Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
+        }
+    }
+
+    /// Links that were told to leave at once did not come back: nobody knows of the calls that they held.
+    pub(super) fn abandon(&mut self) {
+        tracing::error!(
+            "a connection to the server did not leave: the calls that it held are taken for cut off"
+        );
+        self.worsen(Outcome::Forced(self.running.iter().cloned().collect()));
+    }
+
+    fn worsen(&mut self, how: Outcome) {
+        let before = std::mem::replace(&mut self.report.outcome, Outcome::Finished);
+        self.report.outcome = worse(before, how);
+    }
+}
+
+/// Several links leave as the worst of them did.
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
+        (Outcome::Forced(mut cut), Outcome::Forced(more) | Outcome::CutOff(more))
+        | (Outcome::CutOff(mut cut), Outcome::Forced(more)) => {
+            cut.extend(more);
+            Outcome::Forced(cut)
+        }
+        (Outcome::CutOff(mut cut), Outcome::CutOff(more)) => {
+            cut.extend(more);
+            Outcome::CutOff(cut)
+        }
+        (Outcome::Finished, other) => other,
+        (one, Outcome::Finished) => one,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn began(id: &str) -> Call {
+        let job = livekit_protocol::Job { id: id.to_owned(), ..Default::default() };
+        Call::Began { job: Box::new(job), agent: String::new(), reported: true }
+    }
+
+    #[test]
+    fn drain_8_calls_of_a_link_that_does_not_come_back_are_cut_off() {
+        let mut tally = Tally::new();
+        for id in ["AJ_1", "AJ_2", "AJ_3"] {
+            tally.heard(&began(id), true);
+        }
+        tally.heard(&Call::Ended("AJ_2".into()), true);
+        tally.abandon();
+        assert_eq!(*tally.outcome(), Outcome::Forced(vec!["AJ_1".into(), "AJ_3".into()]));
+    }
+
+    #[test]
+    fn drain_8_a_worker_that_dies_in_the_drain_cuts_off_what_nobody_rescues() {
+        for (in_drain, rescued, cut) in [(true, false, true), (true, true, false), (false, false, false)] {
+            let mut tally = Tally::new();
+            tally.heard(&began("AJ_1"), rescued);
+            tally.ended(in_drain);
+            tally.heard(&Call::Orphaned("AJ_1".into()), rescued);
+            tally.left(Report { outcome: Outcome::Finished, succeeded: 0, failed: 1 });
+            let (report, died) = tally.whole();
+            assert_eq!((died, report.outcome != Outcome::Finished, report.failed), (cut, cut, 1));
+        }
+    }
+}
