@@ -32,7 +32,8 @@ use crate::shown;
 #[derive(Args, Clone, Debug)]
 #[command(group = last_call_worker::no_file(), after_help = "\
 What guard itself would be told is read from the manifest's container, else from this environment
-and the arguments: --drain-timeout and --exit-within, LAST_CALL_DRAIN_TIMEOUT and the others.
+and the arguments: --drain-timeout and --exit-within, LAST_CALL_DRAIN_TIMEOUT and the others. The
+text of a program that is named behind -- is searched for a URL and for the SDK's drain timeout.
 
 A drain needs --drain-timeout, which has its reserve inside, and then --exit-within. What the
 platform gives between SIGTERM and SIGKILL must be more, or calls are killed:
@@ -45,6 +46,7 @@ platform gives between SIGTERM and SIGKILL must be more, or calls are killed:
 
 Examples:
     last-call doctor --manifest deployment.yaml
+    last-call doctor --manifest deployment.yaml -- .venv/bin/python agent.py start
     last-call doctor --manifest /etc/systemd/system/agent.service
     last-call doctor --platform ecs --grace-period 2m --drain-timeout 110s -- python agent.py start
     last-call doctor --strict -- last-call guard -- python agent.py start

@@ -171,6 +171,8 @@ mod tests {
         let found = |line: &str| installed(root.path(), &words(line));
         assert_eq!(found(".venv/bin/python a.py start"), Some(python("1.5.7")));
         assert_eq!(found("python a.py start"), None);
+        // One of PATH has its packages elsewhere.
+        assert_eq!(installed(&root.path().join(".venv/app"), &words("python a.py start")), None);
         let package = root.path().join("node_modules/@livekit/agents");
         std::fs::create_dir_all(&package).expect("a package");
         std::fs::write(package.join("package.json"), r#"{"version":"1.9.0"}"#).expect("its file");
