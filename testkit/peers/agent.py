@@ -6,6 +6,7 @@ number. The rest by variables:
 
   PEER_SHOW    names of variables, with spaces between them, whose values an event has too
   PEER_IDLE    processes kept warm, 1 where it is not set
+  PEER_JOBS    "PROCESS" for each job, or "THREAD" of the worker's own
   PEER_BUSY    the share of time, 0 to 1, in which the event loop is busy, in slices of 10 ms
   PEER_BLOCK   a file: while it is there, the event loop stands still
   PEER_REQUEST what the request handler does: "accept", "reject", "never", or seconds before it accepts
@@ -24,12 +25,19 @@ import signal
 import time
 import urllib.request
 
-from livekit.agents import AgentServer, JobContext, JobRequest, cli
+from livekit.agents import AgentServer, JobContext, JobExecutorType, JobRequest, cli
 
 setting = os.environ.get
 idle = int(setting("PEER_IDLE", "1"))
 server = AgentServer(
-    load_fnc=lambda: 0.1, load_threshold=math.inf, num_idle_processes=idle, host="127.0.0.1", port=0
+    load_fnc=lambda: 0.1,
+    load_threshold=math.inf,
+    num_idle_processes=idle,
+    # On a busy machine ten seconds, as it is without this, are too short.
+    initialize_process_timeout=60.0,
+    job_executor_type=JobExecutorType[setting("PEER_JOBS", "PROCESS")],
+    host="127.0.0.1",
+    port=0,
 )
 
 

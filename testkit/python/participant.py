@@ -1,8 +1,9 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
-argv: "publish" to send a microphone track, a sine tone, as well. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment.
-Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY" for others who come, publish and go,
-and "left REASON" where the room ends first.
+argv: "publish" to send a microphone track, a sine tone, as well. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
+several tokens, with spaces between them, are several rooms.
+Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY ROOM" for others who come, publish and go,
+and "left REASON" where a room ends first.
 """
 
 import asyncio
@@ -31,29 +32,39 @@ async def publish(room: rtc.Room) -> None:
         phase = (phase + FRAME) % RATE
 
 
-async def main() -> None:
+async def join(token: str, ended: asyncio.Event) -> rtc.Room:
     room = rtc.Room()
-    ended = asyncio.Event()
 
     def left(reason: object) -> None:
-        print(f"left {reason}", flush=True)
+        if not ended.is_set():
+            print(f"left {reason}", flush=True)
         ended.set()
 
+    def say(event: str, other: rtc.RemoteParticipant) -> None:
+        print(f"event {event} {other.identity} {room.name}", flush=True)
+
     room.on("disconnected", left)
-    room.on("participant_connected", lambda other: print(f"event connected {other.identity}", flush=True))
-    room.on("track_published", lambda _, other: print(f"event published {other.identity}", flush=True))
-    room.on("participant_disconnected", lambda other: print(f"event disconnected {other.identity}", flush=True))
-    await room.connect(os.environ["LIVEKIT_URL"], os.environ["LIVEKIT_TOKEN"])
+    room.on("participant_connected", lambda other: say("connected", other))
+    room.on("track_published", lambda _, other: say("published", other))
+    room.on("participant_disconnected", lambda other: say("disconnected", other))
+    await room.connect(os.environ["LIVEKIT_URL"], token)
     print(f"joined {room.local_participant.identity}", flush=True)
+    return room
+
+
+async def main() -> None:
+    ended = asyncio.Event()
+    rooms = [await join(token, ended) for token in os.environ["LIVEKIT_TOKEN"].split()]
     loop = asyncio.get_running_loop()
     stdin = loop.run_in_executor(None, sys.stdin.read)
-    tone = asyncio.create_task(publish(room)) if "publish" in sys.argv[1:] else None
+    tone = asyncio.create_task(publish(rooms[0])) if "publish" in sys.argv[1:] else None
     waiting = [asyncio.ensure_future(stdin), asyncio.create_task(ended.wait())] + ([tone] if tone else [])
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     failed = [task.exception() for task in done if task.exception()]
     if not ended.is_set():
-        room.off("disconnected", left)
-        await room.disconnect()
+        # The ends that follow are no news.
+        ended.set()
+        await asyncio.gather(*(room.disconnect() for room in rooms))
     # A read of standard input may still be under way, and would hold the interpreter's normal exit.
     if failed:
         print(f"failed: {failed[0]!r}", file=sys.stderr, flush=True)

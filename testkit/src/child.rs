@@ -1,8 +1,10 @@
 //! Owns a child process as a black-box test sees it: its lines with their times, its signals, its end, its size. Refuses to leave one
-//! behind: a child that goes out of scope is killed and reaped, and its lines are shown when the test fails.
+//! behind: a child that goes out of scope is killed and reaped, what it has started is killed too, and its lines are shown when the test
+//! fails.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,9 +15,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::launch::Launch;
 use crate::log::Log;
+use crate::processes;
 
 /// How long the end of a process waits for the last lines of its pipes, which a grandchild may hold open for ever.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -296,6 +300,8 @@ impl Drop for Child {
     #[expect(clippy::print_stderr, reason = "the failed test is explained by what its child said")]
     fn drop(&mut self) {
         let mut state = self.life.lock();
+        // Frameworks leave processes behind that live on for a minute.
+        let below = if state.1.is_none() { below(self.pid) } else { Vec::new() };
         if state.1.is_none() {
             // Where the program is process 1 of a namespace, unshare takes it along. The watching thread reaps.
             let _ = state.0.kill();
@@ -304,11 +310,21 @@ impl Drop for Child {
             state = self.life.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
+        for process in below {
+            // Who has ended needs no signal.
+            let _ = pidfd_send_signal(&process, rustix::process::Signal::KILL);
+        }
         if std::thread::panicking() {
             self.lines.wait_end(LAST_LINES);
             eprintln!("--- {} said:\n{}---", self.name, self.output());
         }
     }
+}
+
+/// What it has started, each held: its number may be another's when it is killed.
+fn below(pid: u32) -> Vec<OwnedFd> {
+    let below = processes::below(pid.cast_signed()).into_iter().filter_map(rustix::process::Pid::from_raw);
+    below.filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).collect()
 }
 
 fn as_pid(number: u32) -> Pid {

@@ -31,6 +31,18 @@ pub fn children<P: Display + FromStr>(pid: P) -> Vec<P> {
         .collect()
 }
 
+/// All that this one has started, and what those have started, as far as their parents live.
+#[must_use]
+pub fn below<P: Copy + Display + FromStr>(pid: P) -> Vec<P> {
+    let (mut found, mut next) = (Vec::new(), vec![pid]);
+    while let Some(parent) = next.pop() {
+        let more = children(parent);
+        next.extend(&more);
+        found.extend(more);
+    }
+    found
+}
+
 /// The directory of each of a process's threads.
 #[must_use]
 pub fn threads(pid: impl Display) -> Vec<PathBuf> {

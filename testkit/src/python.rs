@@ -82,12 +82,32 @@ impl Python {
     /// # Errors
     /// What the script says.
     pub fn join_with(&self, url: &str, token: &str, publish: bool) -> Result<Participant> {
-        let launch = self.source(include_str!("../python/participant.py")).stdin();
-        let launch = if publish { launch.arg("publish") } else { launch };
-        let child = launch.env("LIVEKIT_URL", url).env("LIVEKIT_TOKEN", token).spawn()?;
+        let launch = self.participant(url, token);
+        let child = if publish { launch.arg("publish") } else { launch }.spawn()?;
         let done = if publish { "published " } else { "joined " };
         child.wait_for_line(|line| line.starts_with(done), SCRIPT)?;
         Ok(Participant { child })
+    }
+
+    /// As [`Python::join`], in many rooms, with one process for all of them.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_all(&self, server: &LiveKit, rooms: &[String], identity: &str) -> Result<Participant> {
+        let tokens: Result<Vec<_>> = rooms.iter().map(|room| server.token(room, identity)).collect();
+        let child = self.participant(&server.url(), &tokens?.join(" ")).spawn()?;
+        let mut left = rooms.len();
+        let all = |line: &str| {
+            left -= usize::from(line.starts_with("joined "));
+            left == 0
+        };
+        child.wait_for_line(all, SCRIPT)?;
+        Ok(Participant { child })
+    }
+
+    fn participant(&self, url: &str, token: &str) -> Launch {
+        let launch = self.source(include_str!("../python/participant.py")).stdin();
+        launch.env("LIVEKIT_URL", url).env("LIVEKIT_TOKEN", token)
     }
 }
 

@@ -114,15 +114,21 @@ const SOAKS: &[Entry] = &[
     },
     Entry {
         name: "guard-wedged",
-        about: "1,000 dispatches beside 1 worker that stands still and 300 beside 6, none lost",
+        about: "1,000 dispatches beside 1 worker that stands still and 300 beside 6, none lost; some without guard",
         #[cfg(feature = "bench")]
         run: soak::guard_wedged,
     },
     Entry {
         name: "guard-5856",
-        about: "200 SIGTERMs to guard before a busy livekit-agents 1.5.7, none swallowed",
+        about: "1,000 SIGTERMs to guard before a busy livekit-agents 1.5.7, none swallowed, 200 to one alone; half an hour",
         #[cfg(feature = "bench")]
         run: soak::guard_5856,
+    },
+    Entry {
+        name: "guard-crash",
+        about: "a worker of livekit-agents killed with 50 calls, each of which has one agent in 5 s; two minutes",
+        #[cfg(feature = "bench")]
+        run: soak::guard_crash,
     },
 ];
 

@@ -4,6 +4,7 @@
 //! command installs it, and in CI (the variable CI is set) a test that would skip itself fails.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -53,7 +54,33 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let as_programs = some("jobs as programs", programs::PROGRAMS, "program");
     let guarded = some("behind guard", programs::GUARDED, "guard");
     let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
-    as_tasks.and(as_processes).and(as_programs).and(guarded).context(advice)
+    as_tasks.and(as_processes).and(as_programs).and(guarded).context(advice)?;
+    if filters.is_empty() { soaks(&variables) } else { Ok(()) }
+}
+
+/// What guard promises of many trials, at a twentieth of their number; xtask/src/bench.rs names them all.
+const SOAKS: [(&str, &str); 4] =
+    [("guard-drains", "5"), ("guard-reconnects", "500"), ("guard-wedged", "65"), ("guard-5856", "50")];
+
+fn soaks(variables: &[(&str, OsString)]) -> Result<()> {
+    for (name, count) in SOAKS {
+        let mut soak = step::cargo("run");
+        soak.args([
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "bench",
+            "--",
+            "soak",
+            name,
+            "--count",
+            count,
+        ]);
+        soak.envs(variables.iter().cloned());
+        step::run(&format!("soak {name}, {count} trials"), &mut soak)?;
+    }
+    Ok(())
 }
 
 /// What the tests put into an empty root: linked as what `cargo xtask dist` releases, but not optimised.

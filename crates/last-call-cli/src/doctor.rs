@@ -2,11 +2,14 @@
 //!
 //! Owns the options, what is read, and the exit code. Refuses to run the program or to reach for the network.
 
+mod files;
 mod finding;
 mod grace;
 mod manifest;
 mod program;
+mod sdk;
 mod settings;
+mod unit;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -89,12 +92,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
 
 fn look(options: &Options, own: BTreeMap<String, String>) -> Result<Vec<Finding>, Failure> {
     let manifest = options.manifest.as_deref().map(read).transpose()?;
-    let (grace, env, words) = match manifest {
-        Some(manifest) => (Some(manifest.grace), manifest.env, manifest.words),
-        None => (None, own, Vec::new()),
+    let (mut found, grace, env, words, place) = match manifest {
+        Some(manifest::Manifest { wrong, grace, env, words, place }) => {
+            (wrong, Some(grace), env, words, place)
+        }
+        None => (Vec::new(), None, own, Vec::new(), None),
     };
-    let words = if options.program.is_empty() { words } else { options.program.clone() };
-    let (guard, program) = program::split(&words);
+    let (mut guard, mut program) = program::split(&words);
+    let given = &options.program;
+    if !given.is_empty() {
+        let theirs;
+        (theirs, program) = program::split(given);
+        // The worker's command line alone: guard's is the manifest's.
+        guard = if program.len() == given.len() { guard } else { theirs };
+    }
+    // What is given here is a program of this machine.
+    let place = if given.is_empty() { place } else { Some(PathBuf::new()) };
     let time = |given: Option<Duration>, flag: &str, variable: &str, default: u64| {
         let text = program::option(guard, flag).or_else(|| env.get(variable).map(String::as_str));
         match (given, text) {
@@ -114,24 +127,58 @@ fn look(options: &Options, own: BTreeMap<String, String>) -> Result<Vec<Finding>
     of_platform.set = options.grace_period.or(of_platform.set);
     of_platform.extends &= platform == Platform::Systemd;
 
-    let mut found = grace::check(&of_platform, drain, exit);
+    found.extend(grace::check(&of_platform, drain, exit));
     found.extend(program::supervisors(program));
-    let script = program::script(program);
-    let text = |path: &Path| std::fs::read_to_string(path).ok();
-    let dotenv = script.as_deref().and_then(|script| text(&script.with_file_name(".env")));
-    found.extend(program::bypasses(program, script.as_deref().and_then(text).as_deref(), dotenv.as_deref()));
     let forward =
         program::option(guard, "--forward").or_else(|| env.get("LAST_CALL_FORWARD").map(String::as_str));
-    found.push(program::sdk_drain(program::sdk(program).as_ref(), forward, drain));
+    found.extend(texts(program, place.as_deref(), !given.is_empty(), forward, drain));
     found.extend(settings::check(&env, guard, program));
     Ok(found)
+}
+
+/// What the program's own text and the files beside it say. `place` is where it starts on this machine; without one it is
+/// in an image.
+fn texts(
+    program: &[String],
+    place: Option<&Path>,
+    given: bool,
+    forward: Option<&str>,
+    drain: Duration,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let (mut source, mut dotenv, mut installed) = (None, None, None);
+    if let (Some(script), Some(place)) = (program::script(program), place) {
+        let path = place.join(script);
+        match files::read(&path) {
+            Ok(text) => source = Some(text),
+            Err(error) => {
+                let text = format!(
+                    "files: cannot read {}, so what it says is not seen: {error}",
+                    shown::path(&path)
+                );
+                // A unit may be looked at on another machine.
+                found.push(if given { Finding::warning(text) } else { Finding::ok(text) });
+            }
+        }
+        dotenv = files::read(&path.with_file_name(".env")).ok();
+        installed = sdk::installed(place, program);
+    } else if let Some(script) = program::script(program) {
+        found.push(Finding::ok(format!(
+            "files: {} is in the image and was not read; give the worker's command line behind -- where its file is",
+            shown::line(script)
+        )));
+    }
+    found.extend(program::bypasses(program, source.as_deref(), dotenv.as_deref()));
+    let setting = sdk::setting(program, source.as_deref());
+    found.push(sdk::drain(installed.as_ref(), program, setting.as_ref(), forward, drain));
+    found
 }
 
 fn read(path: &Path) -> Result<manifest::Manifest, Failure> {
     let failed = |why: String| {
         Failure::Usage(format!("cannot read --manifest {}: {}", shown::path(path), shown::line(&why)))
     };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = files::read(path).map_err(|error| failed(error.to_string()))?;
     manifest::read(&path.to_string_lossy(), &text).map_err(failed)
 }
 
@@ -139,21 +186,86 @@ fn read(path: &Path) -> Result<manifest::Manifest, Failure> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_deployment_of_this_repository_has_nothing_to_mend() {
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/guard/deployment.yaml");
-        let options = Options {
-            manifest: Some(manifest.into()),
+    fn options(manifest: Option<PathBuf>, program: &[&str]) -> Options {
+        Options {
+            manifest,
             platform: None,
             grace_period: None,
             drain_timeout: None,
             exit_within: None,
             strict: true,
-            program: Vec::new(),
-        };
-        let found = look(&options, BTreeMap::new()).expect("a manifest");
-        assert!(found.iter().all(|one| one.level == Level::Ok), "{found:?}");
-        // It was read, and not passed over.
-        assert!(found[0].text.contains("1h 10s (as set)"), "{found:?}");
+            program: program.iter().map(|&word| word.to_owned()).collect(),
+        }
+    }
+
+    #[track_caller]
+    fn looked(options: &Options) -> Vec<Finding> {
+        look(options, BTreeMap::new()).expect("what can be read")
+    }
+
+    #[test]
+    fn the_deployments_of_this_repository_have_nothing_to_mend() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        for (name, grace) in
+            [("guard/deployment.yaml", "1h 10s (as set)"), ("systemd/last-call-guard.service", "Type=notify")]
+        {
+            let found = looked(&options(Some(root.join(name)), &[]));
+            assert!(found.iter().all(|one| one.level == Level::Ok), "{name}: {found:?}");
+            // It was read, and not passed over.
+            for said in [grace, "nothing stands between", "agent.py", "url: wss://my-project.livekit.cloud"] {
+                assert!(found.iter().any(|one| one.text.contains(said)), "{name}: {said}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_programs_file_is_looked_up_where_it_starts() {
+        let root = tempfile::tempdir().expect("a directory");
+        let place = root.path();
+        std::fs::create_dir(place.join("app")).expect("a directory");
+        std::fs::write(place.join("app/a.py"), "load_dotenv(override=True)\nAgentServer(drain_timeout=60)")
+            .expect("a file");
+        std::fs::write(place.join("app/.env"), "LIVEKIT_URL=wss://x").expect("a file");
+        let unit = place.join("a.service");
+        let app = place.join("app");
+        let text = format!(
+            "[Service]\nWorkingDirectory={}\nExecStart=last-call guard -- python a.py start",
+            app.display()
+        );
+        std::fs::write(&unit, text).expect("a file");
+        let pod = place.join("app/a.yaml");
+        let text =
+            "spec: {containers: [{command: last-call guard --drain-timeout 20s -- python a.py start}]}";
+        std::fs::write(&pod, text).expect("a file");
+        let says = |found: &[Finding], said: &str| found.iter().any(|one| one.text.contains(said));
+
+        let found = looked(&options(Some(unit), &[]));
+        assert!(
+            says(&found, "a.py says drain_timeout=60") && says(&found, "the .env's LIVEKIT_URL over"),
+            "{found:?}"
+        );
+        let found = looked(&options(Some(pod.clone()), &[]));
+        assert!(says(&found, "a.py is in the image") && !says(&found, "drain_timeout"), "{found:?}");
+        // The worker from here, and guard as in the manifest.
+        let path = app.join("a.py").display().to_string();
+        let found = looked(&options(Some(pod.clone()), &["python", &path, "start"]));
+        assert!(
+            says(&found, "a.py says drain_timeout=60") && says(&found, "--drain-timeout 20s"),
+            "{found:?}"
+        );
+        let found = looked(&options(Some(pod), &["last-call", "guard", "--", "python", &path, "start"]));
+        assert!(says(&found, "--drain-timeout 1h"), "{found:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_said() {
+        let found = looked(&options(None, &["python", "no-such.py", "start"]));
+        let said = |one: &Finding| one.level == Level::Warning && one.text.contains("cannot read no-such.py");
+        assert!(found.iter().any(said), "{found:?}");
+        for name in ["/dev/zero", "no-such.yaml"] {
+            let failure =
+                look(&options(Some(name.into()), &[]), BTreeMap::new()).expect_err(name).to_string();
+            assert!(failure.contains(name), "{failure}");
+        }
     }
 }

@@ -14,7 +14,7 @@ mod options;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use last_call_worker::process::{Executable, Limits};
+use last_call_worker::process::Executable;
 use last_call_worker::{GuardOptions, StartError, Worker};
 
 use self::accept::AcceptIf;
@@ -54,5 +54,5 @@ pub(crate) fn guard(options: GuardOptions) -> Result<ExitCode, Failure> {
     Executable::own()
         .map_err(|error| StartError::System { what: "way back to its own executable", error })?;
     job::found(options.program()).map_err(Failure::Usage)?;
-    Ok(last_call_worker::run_guard(options, |program| launch::command(program, &Limits::default())))
+    Ok(last_call_worker::run_guard(options, launch::kept))
 }

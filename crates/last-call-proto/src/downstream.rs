@@ -105,7 +105,7 @@ pub struct Downstream {
 /// Why a job failed whose worker is gone.
 const WORKER_DIED: &str = "its worker died";
 /// Why a job failed that nobody was there for.
-const NOBODY_THERE: &str = "its worker was gone when it was assigned";
+const NOBODY_THERE: &str = "its worker was gone, or waited no more, when it was assigned";
 
 impl Downstream {
     /// One that has not registered: it takes nothing, which counts as the whole load. So the worker towards the server
@@ -143,6 +143,23 @@ impl Downstream {
         self.registered
     }
 
+    /// Whether it has yet to say what it makes of this offer.
+    #[must_use]
+    pub fn is_asked(&self, job: &JobId) -> bool {
+        self.asked.contains_key(job)
+    }
+
+    /// Whether this job runs downstream.
+    #[must_use]
+    pub fn runs(&self, job: &JobId) -> bool {
+        self.jobs.contains_key(job)
+    }
+
+    /// Jobs that it took, and that are yet to be assigned.
+    pub fn taken(&self) -> impl Iterator<Item = &JobId> {
+        self.taken.iter()
+    }
+
     /// Jobs that run downstream.
     pub fn jobs(&self) -> impl Iterator<Item = &JobId> {
         self.jobs.keys()
@@ -155,8 +172,11 @@ impl Downstream {
                 self.asked.insert(job.clone(), ping);
                 self.send(ToDownstream::Offer(job));
             }
-            // What it answers later is dropped.
-            Output::Forget(job) => drop(self.asked.remove(&job)),
+            // What it answers later is dropped, and a place that it holds it gives up by itself.
+            Output::Forget(job) => {
+                self.asked.remove(&job);
+                self.taken.remove(&job);
+            }
             Output::Probe => self.probe = Some(self.ping()),
             Output::Launch(job) => {
                 let taken = self.taken.remove(&job);
@@ -199,6 +219,10 @@ impl Downstream {
                 self.registered = true;
                 self.full = false;
                 self.weigh();
+                // What the connection before was asked, nobody answers any more.
+                if self.probe.is_some() {
+                    self.probe = Some(self.ping());
+                }
                 // The first time only: from then on the worker dials by itself.
                 self.tell(Input::Start);
             }
@@ -255,7 +279,6 @@ impl Downstream {
     /// Whoever does not listen takes no jobs; what was put to it is for others.
     fn gone(&mut self) {
         self.registered = false;
-        self.probe = None;
         // One that comes back does not know them.
         self.taken.clear();
         self.weigh();

@@ -31,7 +31,7 @@ pub enum Forward {
 pub struct WardLimits {
     /// When it is started again.
     pub restart: Restart,
-    /// When it hears of a drain; `None` goes by what its handshake tells of it.
+    /// When it hears of a drain; `None` goes by what its handshakes tell of it.
     pub forward: Option<Forward>,
 }
 
@@ -54,7 +54,8 @@ pub enum WardInput {
     Drain,
     /// Nothing is owed to the server or to a call any more, and no connection to the server is left.
     Idle,
-    /// SIGQUIT and its like: leave at once.
+    /// SIGQUIT and its like: leave at once. [`WardInput::Idle`] follows, since the connections to the server leave at once
+    /// too, and say which calls were cut off.
     Force,
     /// A timer is due.
     Fired(WardTimer),
@@ -69,6 +70,8 @@ pub enum WardTimer {
     Steady,
     /// When a worker that was told to end, and has no calls, is ended.
     Kill,
+    /// When connections to the server that are to leave at once are waited for no more.
+    Links,
 }
 
 /// Something to do.
@@ -114,9 +117,11 @@ pub struct Ward {
     limits: WardLimits,
     process: Process,
     ever_registered: bool,
-    drains_well: bool,
+    /// As far as the process that runs has told.
+    drains_well: Option<bool>,
     failures: u32,
     draining: bool,
+    forced: bool,
     idle: bool,
     given_up: bool,
     left: bool,
@@ -143,21 +148,21 @@ impl Ward {
             WardInput::Ended { success } => self.ended(success),
             WardInput::Registered { drains_well } => {
                 self.ever_registered = true;
-                self.drains_well = drains_well;
+                // Each registration of the process has a say: the signal is for all of them.
+                self.drains_well = Some(drains_well && self.drains_well.unwrap_or(true));
             }
             WardInput::Drain => self.drain(),
             WardInput::Idle => {
-                self.idle = true;
-                self.terminate();
+                // Once: each SIGTERM says it again, and is no reason to wait anew.
+                if !core::mem::replace(&mut self.idle, true) {
+                    self.terminate();
+                }
             }
-            WardInput::Force => {
-                self.draining = true;
-                self.idle = true;
-                self.kill();
-            }
+            WardInput::Force => self.force(),
             WardInput::Fired(WardTimer::Restart(_)) => self.start(),
             WardInput::Fired(WardTimer::Steady) => self.failures = 0,
             WardInput::Fired(WardTimer::Kill) => self.kill(),
+            WardInput::Fired(WardTimer::Links) => self.idle = true,
         }
         if self.idle && self.process == Process::Absent {
             self.left = true;
@@ -181,6 +186,7 @@ impl Ward {
     fn start(&mut self) {
         if self.process == Process::Absent && !self.over() {
             self.process = Process::Runs;
+            self.drains_well = None;
             self.outputs.extend([WardOutput::Start, WardOutput::Arm(WardTimer::Steady)]);
         }
     }
@@ -212,10 +218,19 @@ impl Ward {
 
     fn drain(&mut self) {
         self.draining = true;
-        let by_handshake = if self.drains_well { Forward::Now } else { Forward::WhenIdle };
+        let by_handshake = if self.drains_well == Some(true) { Forward::Now } else { Forward::WhenIdle };
         if self.limits.forward.unwrap_or(by_handshake) == Forward::Now {
             self.tell();
         }
+    }
+
+    fn force(&mut self) {
+        self.draining = true;
+        self.kill();
+        if !self.forced && !self.idle {
+            self.outputs.push_back(WardOutput::Arm(WardTimer::Links));
+        }
+        self.forced = true;
     }
 
     /// It has no call: it may end, and must.

@@ -78,7 +78,7 @@ pub enum Output {
     Disarm(Timer),
     /// Send user code a heartbeat, and ask it about this offer.
     Ask(JobId),
-    /// User code need not decide on this offer any more.
+    /// User code need not decide on this offer any more, or its yes has come to nothing.
     Forget(JobId),
     /// Send wedged user code a heartbeat.
     Probe,
@@ -151,6 +151,20 @@ impl Worker {
             outbox: Outbox::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// One that backs off when it is refused, as after a registration of its own: another worker of this process has
+    /// registered with the same keys, and what that one runs is not to end for this one's sake.
+    #[must_use]
+    pub fn accepted_before(mut self) -> Self {
+        self.link.accept();
+        self
+    }
+
+    /// Whether the server has taken a registration with these keys: from then on a refusal is tried again.
+    #[must_use]
+    pub fn was_accepted(&self) -> bool {
+        self.link.was_accepted()
     }
 
     /// Takes one input. Poll afterwards until nothing is left.

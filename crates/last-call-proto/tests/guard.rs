@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use last_call_proto::{
     Answer, Downstream, DownstreamInput, DownstreamOutput, End, FromDownstream, FromServer, Input, JobId,
-    Limits, Load, Loss, Output, Report, Timer, ToDownstream, ToServer, Worker,
+    JobState, Limits, Load, Loss, Output, Report, Timer, ToDownstream, ToServer, Worker,
 };
 use proptest::prelude::*;
 
@@ -46,6 +46,7 @@ struct World {
     /// Told to end.
     over: BTreeSet<JobId>,
     orphans: BTreeSet<JobId>,
+    failed: BTreeSet<JobId>,
     left: bool,
 }
 
@@ -73,6 +74,7 @@ impl World {
             ended: BTreeSet::new(),
             over: BTreeSet::new(),
             orphans: BTreeSet::new(),
+            failed: BTreeSet::new(),
             left: false,
         }
     }
@@ -103,6 +105,8 @@ impl World {
                 break;
             }
         }
+        let waits = |job| self.worker.jobs().get(job) == Some(JobState::Accepted);
+        assert!(self.guarded.taken().all(waits), "a yes is kept that no assignment can follow");
         assert!(
             !self.available || (self.registered && !self.draining),
             "available without a downstream, or in a drain"
@@ -171,6 +175,7 @@ impl World {
                     self.accepted.insert(job);
                 }
             }
+            ToServer::Report(job, Report::Failed(_)) => drop(self.failed.insert(job)),
             ToServer::Report(..) | ToServer::Migrate(_) | ToServer::Ping => {}
         }
     }
@@ -399,4 +404,38 @@ fn drain_6_at_the_deadline_a_call_is_rescued_before_its_agent_is_told_and_once()
     assert!(world.over.contains(&job), "it was not told");
     world.downstream(DownstreamInput::Died);
     assert_eq!(world.orphans.len(), 1);
+}
+
+/// A worker holds a place for its yes for less long than guard waits, and then knows the job no more.
+#[test]
+fn job_5_an_assignment_after_its_time_goes_to_nobody_and_the_call_to_another_worker() {
+    let mut world = World::new();
+    for what in [5, 0, 2, 7] {
+        assert!(world.happened(what, 0), "step {what}");
+    }
+    let job = JobId::from(JOBS[0]);
+    world.upstream(Input::Fired(Timer::Assignment(job.clone())));
+    world.server(FromServer::Assignment(job.clone()));
+    assert_eq!(world.downstream.get(&job), Some(&There::Took), "it is assigned");
+    assert_eq!(world.orphans, BTreeSet::from([job.clone()]));
+    assert_eq!(world.failed, BTreeSet::from([job.clone()]));
+    assert_eq!(world.worker.jobs().get(&job), None);
+}
+
+#[test]
+fn job_1_a_wedged_worker_whose_connection_breaks_recovers_on_its_next_one() {
+    let mut world = World::new();
+    // Registered, dialled, offered; the ping stays without an answer.
+    for what in [5, 0, 2] {
+        assert!(world.happened(what, 0), "step {what}");
+    }
+    world.upstream(Input::Fired(Timer::Heartbeat(JobId::from(JOBS[0]))));
+    assert!(world.worker.wedged() && !world.available);
+    assert!(world.happened(11, 0) && world.happened(5, 0), "it comes back");
+    for _ in 0..3 {
+        assert!(!world.available);
+        assert!(world.happened(10, 0), "it answers the ping");
+        world.upstream(Input::Fired(Timer::Probe));
+    }
+    assert!(world.available);
 }

@@ -20,11 +20,14 @@ struct World {
     armed: BTreeSet<WardTimer>,
     drained: bool,
     forced: bool,
-    drains_well: bool,
+    /// What the registrations of this process have told.
+    drains_well: BTreeSet<bool>,
     registered: bool,
     gave_up: bool,
     calls: bool,
     idle: bool,
+    /// The links were waited for.
+    waited: bool,
     left: Option<Leaving>,
 }
 
@@ -38,11 +41,12 @@ impl World {
             armed: BTreeSet::new(),
             drained: false,
             forced: false,
-            drains_well: false,
+            drains_well: BTreeSet::new(),
             registered: false,
             gave_up: false,
             calls: false,
             idle: false,
+            waited: false,
             left: None,
         };
         world.say(WardInput::Begin);
@@ -59,21 +63,24 @@ impl World {
                     assert!(!self.drained && !self.gave_up, "started in a drain");
                     self.runs = true;
                     self.told = 0;
+                    self.drains_well.clear();
                 }
                 WardOutput::Terminate => {
                     assert!(self.runs, "told to end, and not there");
                     self.told += 1;
                     assert_eq!(self.told, 1, "a second SIGTERM");
                     assert!(self.drained || self.idle, "told to end for nothing");
-                    let now = self.limits.forward == Some(Forward::Now)
-                        || (self.limits.forward.is_none() && self.drains_well);
-                    assert!(now || !self.calls, "told of the drain while calls run");
+                    assert!(self.forwards_now() || !self.calls, "told of the drain while calls run");
                 }
                 WardOutput::Kill => {
                     assert!(self.forced || !self.calls, "ended while calls run");
                     assert!(self.runs, "ended, and not there");
                 }
-                WardOutput::Arm(timer) => drop(self.armed.insert(timer)),
+                WardOutput::Arm(timer) => {
+                    let new = self.armed.insert(timer);
+                    assert!(timer != WardTimer::Links || new && !self.waited, "waits anew for links");
+                    assert!(timer != WardTimer::Kill || new, "waits anew for the end");
+                }
                 WardOutput::Disarm(timer) => drop(self.armed.remove(&timer)),
                 WardOutput::GiveUp => {
                     assert!(!self.drained, "given up in a drain, which goes on by itself");
@@ -81,11 +88,17 @@ impl World {
                 }
                 WardOutput::Leave(leaving) => {
                     assert!(!self.runs, "left behind");
+                    assert!(self.idle || self.waited, "left before it was known which calls were cut off");
                     assert_eq!(leaving == Leaving::WithIt, self.gave_up && !self.drained);
                     self.left = Some(leaving);
                 }
             }
         }
+    }
+
+    fn forwards_now(&self) -> bool {
+        let well = self.drains_well == BTreeSet::from([true]);
+        self.limits.forward.map_or(well, |forward| forward == Forward::Now)
     }
 
     fn next(&self) -> Vec<(String, Self)> {
@@ -106,7 +119,7 @@ impl World {
             for drains_well in [true, false] {
                 may("registers", &move |world| {
                     world.registered = true;
-                    world.drains_well = drains_well;
+                    world.drains_well.insert(drains_well);
                     world.say(WardInput::Registered { drains_well });
                 });
             }
@@ -120,24 +133,24 @@ impl World {
         may("drain", &|world| {
             world.drained = true;
             world.say(WardInput::Drain);
+            let tells = world.runs && !world.forced && world.forwards_now();
+            assert!(!tells || world.told > 0, "not told of the drain");
         });
-        if (self.drained || self.gave_up) && !self.calls && !self.idle {
+        if (self.drained || self.gave_up) && (self.forced || !self.calls) {
             may("idle", &|world| {
                 world.idle = true;
                 world.say(WardInput::Idle);
             });
         }
-        if !self.forced {
-            may("force", &|world| {
-                world.forced = true;
-                world.drained = true;
-                world.idle = true;
-                world.say(WardInput::Force);
-            });
-        }
+        may("force", &|world| {
+            world.forced = true;
+            world.drained = true;
+            world.say(WardInput::Force);
+        });
         for timer in self.armed.clone() {
             may("timer", &move |world| {
                 world.armed.remove(&timer);
+                world.waited |= timer == WardTimer::Links;
                 world.say(WardInput::Fired(timer));
             });
         }
@@ -154,6 +167,8 @@ impl World {
         // A kill that was done is heard of by the process's end.
         let killed = waits && !self.armed.contains(&WardTimer::Kill);
         assert!(!waits || ends || killed, "waits for ever: {self:?}");
+        let reports = self.idle || self.waited || self.armed.contains(&WardTimer::Links);
+        assert!(!self.forced || reports, "waits for links for ever: {self:?}");
         assert!(!self.idle || self.runs, "idle, alone, and not gone: {self:?}");
         let absent = !self.runs && !self.drained && !self.gave_up;
         let comes_back = self.armed.iter().any(|timer| matches!(timer, WardTimer::Restart(_)));

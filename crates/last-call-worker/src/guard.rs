@@ -5,6 +5,7 @@
 //! | `options.rs` | the options, which are the help page |
 //! | `run.rs` | the program: from the options to the exit code |
 //! | `stand.rs` | the one loop: signals, the worker's process, its registrations |
+//! | `child.rs` | the worker's process, from the order to start it to its end |
 //! | `registrations.rs` | a link to the server for each registration of the worker |
 //! | `connection.rs` | one connection of the worker: its upgrade, its frames |
 //! | `guarded.rs` | the worker in the place of user code, for one link |
@@ -18,6 +19,7 @@
 //!
 //! Refuses to change what the worker is: its code, its frames and its output stay as they are.
 
+mod child;
 mod connection;
 mod forward;
 mod frames;

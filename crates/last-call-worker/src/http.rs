@@ -254,6 +254,7 @@ fn readiness(snapshot: &Snapshot) -> &'static str {
         Phase::Quiet | Phase::Draining | Phase::Drained => phase_word(snapshot.phase),
         Phase::Serving if snapshot.wedged => "wedged",
         Phase::Serving if !snapshot.registered => "connecting",
+        Phase::Serving if snapshot.away => "away",
         Phase::Serving => READY,
     }
 }

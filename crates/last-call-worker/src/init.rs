@@ -1,4 +1,5 @@
-//! A tiny init without user code, whose child is the worker: as process 1, as in a container, and elsewhere by `--reap`.
+//! A tiny init without user code, whose child is the worker: as process 1, as in a container, and elsewhere by `--reap`;
+//! and between guard and its worker.
 //!
 //! Owns who becomes one, and the tie between it and its worker. Refuses a process with threads or ports of user code:
 //! `waitpid(-1)` there would take the exit statuses of that code's own children.
@@ -10,16 +11,36 @@ mod system;
 #[path = "init/unix.rs"]
 mod system;
 
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::process::parent_id;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::error::StartError;
 use crate::job_process::{listening, other_threads};
-use crate::process::{Executable, end_with_the_parent};
+use crate::process::{Executable, end_with_the_parent, restore_name};
 
 /// Tells a worker the process number of its init. Whatever the worker starts inherits it, and has another parent.
 const VARIABLE: &str = "LAST_CALL_INIT";
+
+/// How the worker of an init ended.
+#[derive(Clone, Copy)]
+enum End {
+    Code(u8),
+    Signal(Signal),
+}
+
+impl End {
+    /// As a shell says it.
+    fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
+        }
+    }
+}
 
 /// Where this process is the first of its namespace and nothing of the program runs in it yet: starts the worker,
 /// serves as its init, and says how it ended. Else, or where nothing can be started, this process is the worker.
@@ -29,7 +50,18 @@ pub(crate) fn as_process_1() -> Option<u8> {
     if std::process::id() != 1 || !is_bare() {
         return None;
     }
-    system::serve(worker).ok()
+    system::serve(worker, None).ok().map(End::code)
+}
+
+/// Is an init for a program that the process `parent` has started it for, and ends as that program ends; with the
+/// parent, even one that is killed, everything ends that the program has started. For Linux, and for a process that
+/// does nothing else.
+///
+/// # Errors
+/// If the program cannot be started, the parent is gone, or the system has no such thing.
+pub fn look_after(parent: u32, program: impl FnOnce() -> io::Result<Command>) -> io::Result<Infallible> {
+    restore_name();
+    system::end_as(system::serve(program, Some(parent))?)
 }
 
 /// Where `--reap` asks for it: as [`as_process_1`]. `None` in the worker itself, which from here on ends with its init.
@@ -58,7 +90,8 @@ pub(crate) fn by_choice(wanted: bool) -> Result<Option<u8>, StartError> {
                       prewarm, or leave --reap out";
         return Err(StartError::Usage(advice.to_owned()));
     }
-    system::serve(worker).map(Some).map_err(system("process for the worker"))
+    let ended = system::serve(worker, None);
+    ended.map(|end| Some(end.code())).map_err(system("process for the worker"))
 }
 
 /// The process number of this worker's init, if it has one.

@@ -61,6 +61,7 @@ pub use config::api_secret;
 pub use error::{DialError, StartError, UrlError};
 pub use exit::Exit;
 pub use guard::{GuardOptions, livekit_agents_drains_well, run_guard};
+pub use init::look_after;
 pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,
 };

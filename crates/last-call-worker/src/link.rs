@@ -320,7 +320,7 @@ impl Link {
 
     fn dial_failed(&mut self, error: &DialError) {
         self.connection = Connection::None;
-        self.watched.dial_failed(error);
+        self.watched.dial_failed(error, self.core.was_accepted());
         let loss = if matches!(error, DialError::Refused { .. }) { Loss::Refused } else { Loss::Broken };
         self.core.handle(Input::Lost(loss));
     }

@@ -14,6 +14,8 @@ pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
     /// Whether the server has confirmed a registration on the connection that is open now.
     pub(crate) registered: bool,
+    /// Behind guard: whether the worker of this registration has no connection to guard, and so gets no calls.
+    pub(crate) away: bool,
     /// Whether user code stopped answering heartbeats.
     pub(crate) wedged: bool,
     /// The id that the server gave this worker at its latest registration.

@@ -38,7 +38,7 @@ mod threads;
 
 pub use cgroup::Groups;
 pub use confine::{confine, end_with_the_parent};
-pub(crate) use descendants::Descendants;
+pub(crate) use descendants::{Descendants, program_of};
 pub use ended::Ended;
 pub use executable::Executable;
 pub(crate) use executable::restore_name;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use last_call_testkit::{Child, Launch, Signal, Source, pid_1_possible, skip};
+use last_call_testkit::{Child, Launch, Signal, Source, pid_1_possible, processes, skip, until};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -47,6 +47,17 @@ fn a_dropped_child_is_gone() -> Result<()> {
     assert!(std::fs::exists(&path)?);
     drop(child);
     assert!(!std::fs::exists(&path)?);
+    Ok(())
+}
+
+#[test]
+fn what_a_dropped_child_has_started_is_gone() -> Result<()> {
+    let script = "setsid sh -c 'sleep 600 & echo $!; wait' & wait";
+    let child = Child::spawn("sh", ["-c", script], [("A", "b")])?;
+    let sleeper = child.wait_for_line(|line| line.parse::<u32>().is_ok(), LONG)?.text;
+    assert!(processes::runs(&sleeper));
+    drop(child);
+    until("what it has started to be gone", LONG, || !processes::runs(&sleeper));
     Ok(())
 }
 

@@ -106,7 +106,7 @@ fn start_and_signal(guarded: &Subject, starts: usize, report: &mut Report) -> Re
     for _ in 0..starts {
         let stub = Stub::auto()?;
         let guard = guarded.start(&stub.url(), &[])?;
-        to_child.push(first_child(&guard)?);
+        to_child.push(worker_is_there(&guard)?);
         seen::first(&stub, 0, PATIENCE, seen::is_available).context("it does not become available")?;
         let below: Vec<u32> =
             Tree(guard.pid()).pids().into_iter().filter(|pid| *pid != guard.pid()).collect();
@@ -126,9 +126,10 @@ fn start_and_signal(guarded: &Subject, starts: usize, report: &mut Report) -> Re
     Ok(())
 }
 
-fn first_child(guard: &Running) -> Result<Duration> {
+fn worker_is_there(guard: &Running) -> Result<Duration> {
     let deadline = Instant::now() + PATIENCE;
-    while children(guard.pid()).is_empty() {
+    // Below the process that looks after it.
+    while children(guard.pid()).into_iter().flat_map(children).next().is_none() {
         ensure!(Instant::now() < deadline, "no child:\n{}", guard.output());
         rest(Duration::from_micros(200));
     }

@@ -94,8 +94,9 @@ impl Subject {
         arguments: Vec<OsString>,
     ) -> Result<Self> {
         let mut build = step::cargo("build");
-        build.args(["--quiet", "--release", "--package", package, "--bin", binary]);
-        step::run(&format!("{binary} in a release build"), &mut build)?;
+        build.args(["--quiet", "--package", package, "--bin", binary]);
+        build.args((!cfg!(debug_assertions)).then_some("--release"));
+        step::run(&format!("build of {binary}"), &mut build)?;
         let program =
             env::current_exe().context("the place of this program is not known")?.with_file_name(binary);
         Ok(Self { name, program, arguments, pid_1: false })

@@ -28,7 +28,7 @@ use crate::say;
 
 pub(super) use drains::run as drains;
 pub(super) use guard::{
-    drains as guard_drains, reconnects as guard_reconnects, swallowed as guard_5856, wedged as guard_wedged,
+    crash as guard_crash, drains as guard_drains, reconnects as guard_reconnects, swallowed as guard_5856, wedged as guard_wedged,
 };
 pub(super) use offers::run as offers;
 pub(super) use orphans::run as orphans;
@@ -41,8 +41,8 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// Failures whose text is kept.
 const SHOWN: usize = 20;
 
-/// Repeats the trial, and fails if any trial did. The result is kept as `bench/results/soak-NAME.json` and drawn as
-/// `bench/results/soak-NAME.svg`.
+/// Repeats the trial, and fails if any trial did. The result of the promise's full number is kept as
+/// `bench/results/soak-NAME.json` and drawn as `bench/results/soak-NAME.svg`.
 #[derive(Parser)]
 #[command(name = "cargo xtask soak <name>", no_binary_name = true, max_term_width = 100)]
 struct Arguments {
@@ -162,8 +162,10 @@ impl Plan {
             times,
         };
         say_result(&kept);
-        results::keep(&format!("soak-{}", self.name), &kept)?;
-        results::keep_text(&format!("soak-{}.svg", self.name), &picture(&kept))?;
+        if count >= self.full {
+            results::keep(&format!("soak-{}", self.name), &kept)?;
+            results::keep_text(&format!("soak-{}.svg", self.name), &picture(&kept))?;
+        }
         ensure!(kept.failed == 0, "{} trials failed, of {count} in all", kept.failed);
         Ok(())
     }

@@ -66,6 +66,10 @@ pub(super) struct Grace {
     pub(super) extends: bool,
 }
 
+fn shown(time: Duration) -> String {
+    if time == Duration::MAX { "any time".to_owned() } else { format_duration(time).to_string() }
+}
+
 /// `drain` is the whole budget, its reserve inside; then the worker has `exit` to end.
 pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Finding> {
     let Grace { platform, set, pre_stop, extends } = *grace;
@@ -78,8 +82,8 @@ pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Findi
     if asked > gives {
         found.push(Finding::warning(format!(
             "grace period: {} is set, but {platform:?} gives at most {}",
-            format_duration(asked),
-            format_duration(gives)
+            shown(asked),
+            shown(gives)
         )));
     }
     let sum = format!(
@@ -87,11 +91,11 @@ pub(super) fn check(grace: &Grace, drain: Duration, exit: Duration) -> Vec<Findi
         format_duration(needs),
         format_duration(drain),
         format_duration(exit),
-        format_duration(has),
+        shown(has),
         if pre_stop.is_zero() {
             String::new()
         } else {
-            format!("; {} less {} of preStop", format_duration(gives), format_duration(pre_stop))
+            format!("; {} less {} of preStop", shown(gives), shown(pre_stop))
         }
     );
     found.push(if extends {

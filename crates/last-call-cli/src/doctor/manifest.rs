@@ -1,14 +1,18 @@
-//! What a deployment's file says: a manifest of Kubernetes, a file of Compose, a unit of systemd.
+//! What a deployment's file says: a manifest of Kubernetes, a file of Compose, or a unit, which is read beside this.
 //!
-//! Owns the reading of the three. Refuses templates (Helm, Kustomize): they are read once they are rendered.
+//! Owns the reading of YAML. Refuses templates (Helm, Kustomize): they are read once they are rendered.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
+use super::finding::Finding;
 use super::grace::{Grace, Platform};
+use super::unit;
+use crate::shown;
 
 /// What the first workload in a file asks for.
 #[derive(Debug)]
@@ -17,6 +21,10 @@ pub(super) struct Manifest {
     pub(super) env: BTreeMap<String, String>,
     /// The command and its arguments, where the file has them.
     pub(super) words: Vec<String>,
+    /// Where the command starts, on this machine; nowhere for one in an image.
+    pub(super) place: Option<PathBuf>,
+    /// What the file sets and cannot be meant so.
+    pub(super) wrong: Vec<Finding>,
 }
 
 /// Reads `text`, which `name` says the kind of.
@@ -24,31 +32,43 @@ pub(super) struct Manifest {
 /// # Errors
 /// What is wrong with it, for a person.
 pub(super) fn read(name: &str, text: &str) -> Result<Manifest, String> {
-    if name.ends_with(".service") { Ok(unit(text)) } else { yaml(text) }
+    if name.ends_with(".service") { Ok(unit::read(text)) } else { yaml(text) }
 }
 
-/// Deeper, or with more aliases, a small file can grow without bounds in memory.
+/// What is deeper is no deployment, and the loader goes down by recursion.
 const DEPTH: usize = 64;
-const ALIASES: usize = 32;
+/// Scalars, lists and mappings, and the bytes in them, once each alias stands for what it names: aliases of aliases make
+/// much of a small file.
+const WEIGHT: usize = 8 << 20;
 
 fn bounded(text: &str) -> Result<(), String> {
     let mut parser = Parser::new(text.chars());
-    let (mut depth, mut aliases) = (0_usize, 0_usize);
+    let (mut weight, mut open) = (0_usize, Vec::new());
+    let mut anchors = BTreeMap::new();
     loop {
         let (event, _) = parser.next_token().map_err(|error| format!("it is not YAML: {error}"))?;
+        let before = weight;
         match event {
             Event::StreamEnd => return Ok(()),
-            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
-            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
-            Event::Alias(_) => aliases += 1,
-            Event::Nothing
-            | Event::StreamStart
-            | Event::DocumentStart
-            | Event::DocumentEnd
-            | Event::Scalar(..) => {}
+            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+                open.push((anchor, before));
+                weight += 1;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                anchors.extend(open.pop().map(|(anchor, before)| (anchor, weight - before)));
+            }
+            Event::Scalar(text, _, anchor, _) => {
+                weight += text.len() + 1;
+                anchors.insert(anchor, weight - before);
+            }
+            Event::Alias(anchor) => weight += anchors.get(&anchor).copied().unwrap_or(1),
+            Event::Nothing | Event::StreamStart | Event::DocumentStart | Event::DocumentEnd => {}
         }
-        if depth > DEPTH || aliases > ALIASES {
-            return Err(format!("it is deeper than {DEPTH} levels or has more than {ALIASES} aliases"));
+        if open.len() > DEPTH || weight > WEIGHT {
+            return Err(format!(
+                "it is deeper than {DEPTH} levels, or larger than {} MiB with all its aliases",
+                WEIGHT >> 20
+            ));
         }
     }
 }
@@ -74,18 +94,32 @@ fn pod(document: &Yaml) -> Option<Manifest> {
         .find(|one| words_of(one).iter().any(|word| word == "guard"))
         .or_else(|| containers.first())?;
     let pre_stop = &container["lifecycle"]["preStop"];
-    let slept =
-        pre_stop["sleep"]["seconds"].as_i64().or_else(|| slept(&strings(&pre_stop["exec"]["command"])));
     let env = container["env"].as_vec().into_iter().flatten();
+    let mut wrong = Vec::new();
+    let mut number = |name: &str, yaml: &Yaml| {
+        let number = yaml.as_i64().and_then(seconds);
+        if number.is_none() && !matches!(yaml, Yaml::BadValue | Yaml::Null) {
+            let value = shown::line(&scalar(yaml).unwrap_or_else(|| "no number".to_owned()));
+            wrong.push(Finding::error(format!(
+                "grace period: {name} is {value}, and Kubernetes takes whole seconds alone"
+            )));
+        }
+        number
+    };
+    let set = number("terminationGracePeriodSeconds", &spec["terminationGracePeriodSeconds"]);
+    let slept = number("preStop.sleep.seconds", &pre_stop["sleep"]["seconds"])
+        .or_else(|| slept(&strings(&pre_stop["exec"]["command"])));
     Some(Manifest {
         grace: Grace {
             platform: Platform::Kubernetes,
-            set: spec["terminationGracePeriodSeconds"].as_i64().and_then(seconds),
-            pre_stop: slept.and_then(seconds).unwrap_or_default(),
+            set,
+            pre_stop: slept.unwrap_or_default(),
             extends: false,
         },
         env: env.filter_map(|one| Some((scalar(&one["name"])?, scalar(&one["value"])?))).collect(),
         words: words_of(container),
+        place: None,
+        wrong,
     })
 }
 
@@ -94,9 +128,10 @@ fn words_of(container: &Yaml) -> Vec<String> {
 }
 
 /// `sleep N`, also inside of `sh -c`.
-fn slept(command: &[String]) -> Option<i64> {
+fn slept(command: &[String]) -> Option<Duration> {
     let words: Vec<_> = command.iter().flat_map(|word| word.split([' ', ';', '&'])).collect();
-    words.windows(2).find(|two| two[0].ends_with("sleep")).and_then(|two| two[1].parse().ok())
+    let time = words.windows(2).find(|two| two[0].ends_with("sleep")).map(|two| two[1])?;
+    last_call_worker::duration(time).ok()
 }
 
 fn compose(document: &Yaml) -> Option<Manifest> {
@@ -113,45 +148,21 @@ fn compose(document: &Yaml) -> Option<Manifest> {
     for line in service["environment"].as_vec().into_iter().flatten().filter_map(Yaml::as_str) {
         env.extend(line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
-    let set = scalar(&service["stop_grace_period"]).and_then(|text| last_call_worker::duration(&text).ok());
+    let given = scalar(&service["stop_grace_period"]);
+    let set = given.as_deref().and_then(|text| last_call_worker::duration(text).ok());
+    let wrong = given.filter(|_| set.is_none()).map(|text| {
+        Finding::error(format!(
+            "grace period: stop_grace_period is {}, which is no time: use 1m30s",
+            shown::line(&text)
+        ))
+    });
     Some(Manifest {
         grace: Grace { platform: Platform::Docker, set, pre_stop: Duration::ZERO, extends: false },
         env,
         words: words(service),
+        place: None,
+        wrong: wrong.into_iter().collect(),
     })
-}
-
-fn unit(text: &str) -> Manifest {
-    let text = text.replace("\\\n", " ");
-    let (mut set, mut kind, mut words) = (None, "", Vec::new());
-    let mut env = BTreeMap::new();
-    for (key, value) in text.lines().filter_map(|line| line.trim().split_once('=')) {
-        match key.trim() {
-            // "infinity" is as long as it takes.
-            "TimeoutStopSec" | "TimeoutSec" => {
-                let forever = matches!(value.trim(), "infinity" | "0");
-                let time = last_call_worker::duration(value.trim()).ok();
-                set = if forever { Some(Duration::from_secs(366 * 24 * 3600)) } else { time };
-            }
-            "Type" => kind = value.trim(),
-            "ExecStart" => {
-                words = shell_words::split(value.trim_start_matches(['-', '@', ':', '+', '!']))
-                    .unwrap_or_default()
-            }
-            "Environment" => {
-                let pairs = shell_words::split(value).unwrap_or_default();
-                let pairs = pairs.iter().filter_map(|pair| pair.split_once('='));
-                env.extend(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())));
-            }
-            _ => {}
-        }
-    }
-    let extends = matches!(kind, "notify" | "notify-reload");
-    Manifest {
-        grace: Grace { platform: Platform::Systemd, set, pre_stop: Duration::ZERO, extends },
-        env,
-        words,
-    }
 }
 
 fn seconds(number: i64) -> Option<Duration> {
@@ -197,7 +208,8 @@ spec:
 
     #[test]
     fn a_pod_is_read() {
-        let Manifest { grace, env, words } = read("x.yaml", POD).expect("a manifest");
+        let Manifest { grace, env, words, place, wrong } = read("x.yaml", POD).expect("a manifest");
+        assert_eq!((place, wrong), (None, Vec::new()));
         assert_eq!((grace.set, grace.pre_stop), (Some(Duration::from_secs(910)), Duration::from_secs(7)));
         assert_eq!(env["LAST_CALL_MAX_JOBS"], "5");
         assert_eq!(words[..2], ["guard", "--drain-timeout"]);
@@ -206,27 +218,152 @@ spec:
     #[test]
     fn compose_is_read() {
         let text = "services:\n  agent:\n    command: last-call guard -- node a.js start\n    stop_grace_period: 1m30s\n    environment: [A=b]\n";
-        let Manifest { grace, env, words } = read("compose.yaml", text).expect("a manifest");
+        let Manifest { grace, env, words, place, wrong } = read("compose.yaml", text).expect("a manifest");
+        assert_eq!((place, wrong), (None, Vec::new()));
         assert_eq!((grace.platform, grace.set), (Platform::Docker, Some(Duration::from_secs(90))));
         assert_eq!((&*env["A"], words.len()), ("b", 6));
     }
 
     #[test]
-    fn a_unit_is_read() {
-        let text = "[Service]\nType=notify\nTimeoutStopSec=30\nEnvironment=A=b \"C=d e\"\nExecStart=/bin/last-call guard \\\n  -- python a.py start\n";
-        let Manifest { grace, env, words } = read("a.service", text).expect("a unit");
-        assert!(grace.extends);
-        assert_eq!((grace.set, &*env["C"], words.len()), (Some(Duration::from_secs(30)), "d e", 6));
+    fn each_kind_of_workload_is_read() {
+        for (before, behind) in [
+            ("kind: Pod\nspec: ", ""),
+            ("kind: StatefulSet\nspec: {template: {spec: ", "}}"),
+            ("a: b\n---\nkind: CronJob\nspec: {jobTemplate: {spec: {template: {spec: ", "}}}}"),
+        ] {
+            let text = format!(
+                "{before}{{terminationGracePeriodSeconds: 7, containers: [{{command: a b, lifecycle: {{preStop: {{sleep: {{seconds: 3}}}}}}}}]}}{behind}"
+            );
+            let Manifest { grace, words, .. } = read("x.yaml", &text).expect(&text);
+            let seconds = |grace: Grace| (grace.set, grace.pre_stop);
+            assert_eq!(seconds(grace), (Some(Duration::from_secs(7)), Duration::from_secs(3)), "{text}");
+            assert_eq!(words, ["a", "b"], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_unit_is_one_by_its_name() {
+        let unit = read("a.service", "[Service]\nType=notify").expect("a unit");
+        assert_eq!(unit.grace.platform, Platform::Systemd);
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_said() {
+        let pod = |grace: &str, sleep: &str| {
+            format!(
+                "spec: {{terminationGracePeriodSeconds: {grace}, containers: [{{lifecycle: {{preStop: {{sleep: {{seconds: {sleep}}}}}}}}}]}}"
+            )
+        };
+        let compose = |grace: &str| format!("services: {{a: {{stop_grace_period: {grace}}}}}");
+        for (text, said) in [
+            (pod("'900'", "1"), "terminationGracePeriodSeconds is 900,"),
+            (pod("-1", "1"), "terminationGracePeriodSeconds is -1,"),
+            (pod("[1]", "1"), "terminationGracePeriodSeconds is no number,"),
+            (pod("1", "5s"), "preStop.sleep.seconds is 5s,"),
+            (compose("soon"), "stop_grace_period is soon,"),
+            (compose("-1s"), "stop_grace_period is -1s,"),
+        ] {
+            let found = read("x.yaml", &text).expect(&text);
+            assert!(
+                matches!(&found.wrong[..], [one] if one.text.contains(said)),
+                "{text}: {:?}",
+                found.wrong
+            );
+        }
     }
 
     #[test]
     fn what_is_no_deployment_is_said() {
-        let laughs = format!("a: &a x\nb: [{}]", "*a, ".repeat(40));
-        for (text, said) in
-            [("a: [", "not YAML"), ("a: 1", "neither"), (&laughs, "aliases"), (&"[".repeat(100), "deeper")]
-        {
+        // Nine of nine of nine …
+        let laughs: String = ["a", "b", "c", "d", "e", "f", "g", "h"]
+            .windows(2)
+            .fold("a: &a [x]\n".to_owned(), |text, two| {
+                format!("{text}{}: &{} [{}]\n", two[1], two[1], format!("*{}, ", two[0]).repeat(9))
+            });
+        let long = format!("a: &a {}\nb: [{}]", "x".repeat(1 << 20), "*a, ".repeat(8));
+        for (text, said) in [
+            ("a: [", "not YAML"),
+            ("a: 1", "neither"),
+            (&laughs, "aliases"),
+            (&long, "aliases"),
+            (&"[".repeat(100), "deeper"),
+        ] {
             let error = read("x.yaml", text).expect_err(text);
             assert!(error.contains(said), "{error}");
         }
+        // Many aliases of little are a file as people write it.
+        read("x.yaml", &format!("a: &a x\nb: [{}]\nservices: {{a: b}}", "*a, ".repeat(400))).expect("a file");
+    }
+
+    /// What files are made of.
+    const PIECES: [&str; 40] = [
+        "spec: ",
+        "template: ",
+        "containers: ",
+        "services: ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "- ",
+        "\n",
+        "  ",
+        ": ",
+        ", ",
+        "&a ",
+        "*a",
+        "'",
+        "\"",
+        "command: ",
+        "args: ",
+        "env: ",
+        "name: ",
+        "value: ",
+        "lifecycle: {preStop: ",
+        "sleep: ",
+        "terminationGracePeriodSeconds: ",
+        "stop_grace_period: ",
+        "-1",
+        "1e999",
+        "9223372036854775808",
+        "guard",
+        "|\n",
+        "--- ",
+        "!!int ",
+        "[Service]\n",
+        "TimeoutStopSec=",
+        "ExecStart=",
+        "Environment=",
+        "\\\n",
+        "infinity",
+        "5min",
+    ];
+
+    #[test]
+    fn whatever_a_file_holds_nothing_panics() {
+        bolero::check!().with_type::<Vec<(u8, char)>>().for_each(|parts| {
+            let piece = |(at, other): &(u8, char)| {
+                PIECES
+                    .get(usize::from(at % 48))
+                    .map_or_else(|| other.to_string(), |piece| (*piece).to_owned())
+            };
+            let text: String = parts.iter().map(piece).collect();
+            // Either outcome will do.
+            for (name, text) in [
+                (
+                    "x.yaml",
+                    format!("spec: {{terminationGracePeriodSeconds: 1, containers: [{{command: {text}}}]}}"),
+                ),
+                ("x.yaml", format!("services: {{a: {{environment: [], stop_grace_period: {text}}}}}")),
+                (
+                    "x.service",
+                    format!("[Service]\nTimeoutStopSec={text}\nExecStart={text}\nEnvironment={text}"),
+                ),
+                ("x.service", text.clone()),
+                ("x.yaml", text),
+            ] {
+                drop(read(name, &text));
+            }
+        });
     }
 }

@@ -2,11 +2,7 @@
 //!
 //! Owns what the command line, the program's file and the `.env` beside it give away. Refuses to run anything.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use humantime::format_duration;
-use last_call_worker::livekit_agents_drains_well;
+use std::path::Path;
 
 use super::finding::Finding;
 
@@ -85,9 +81,9 @@ pub(super) fn supervisors(program: &[String]) -> Vec<Finding> {
 }
 
 /// The file that the interpreter is given.
-pub(super) fn script(program: &[String]) -> Option<PathBuf> {
+pub(super) fn script(program: &[String]) -> Option<&str> {
     let ends = [".py", ".js", ".mjs", ".cjs", ".ts"];
-    program.iter().find(|word| ends.iter().any(|end| word.ends_with(end))).map(PathBuf::from)
+    program.iter().find(|word| ends.iter().any(|end| word.ends_with(end))).map(String::as_str)
 }
 
 /// Where the worker has a URL that guard does not set.
@@ -124,57 +120,6 @@ pub(super) fn bypasses(program: &[String], source: Option<&str>, dotenv: Option<
         found.push(Finding::ok("url: nothing that is seen here leads the worker past guard"));
     }
     found
-}
-
-/// An installed SDK, found by its package's files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Sdk {
-    Python(String),
-    Node(String),
-}
-
-/// Looks beside the interpreter and the program; knows nothing of a container's image.
-pub(super) fn sdk(program: &[String]) -> Option<Sdk> {
-    let interpreter = Path::new(program.first()?);
-    let venv = interpreter.parent().and_then(Path::parent).map(|root| root.join("lib"));
-    for library in venv.into_iter().filter_map(|lib| std::fs::read_dir(lib).ok()).flatten().flatten() {
-        for package in std::fs::read_dir(library.path().join("site-packages")).into_iter().flatten().flatten()
-        {
-            let name = package.file_name();
-            let version = name
-                .to_str()
-                .and_then(|name| name.strip_prefix("livekit_agents-")?.strip_suffix(".dist-info"));
-            if let Some(version) = version {
-                return Some(Sdk::Python(version.to_owned()));
-            }
-        }
-    }
-    let script = script(program)?;
-    let beside = script.parent().unwrap_or(Path::new("")).join("node_modules/@livekit/agents/package.json");
-    let package: serde_json::Value = serde_json::from_slice(&std::fs::read(beside).ok()?).ok()?;
-    Some(Sdk::Node(package["version"].as_str()?.to_owned()))
-}
-
-/// Both SDKs' own drain by default: `drain_timeout`, `drainTimeout`.
-const SDK_DRAIN: Duration = Duration::from_secs(3600);
-
-/// Whether the worker's own drain would cut a call off in guard's.
-pub(super) fn sdk_drain(sdk: Option<&Sdk>, forward: Option<&str>, drain: Duration) -> Finding {
-    let (name, version, at_once) = match sdk {
-        None => return Finding::ok("sdk: no package is seen here; guard tells by the worker's registration"),
-        Some(Sdk::Python(version)) => ("livekit-agents", version, livekit_agents_drains_well(version)),
-        Some(Sdk::Node(version)) => ("@livekit/agents", version, false),
-    };
-    let now = forward.map_or(at_once, |when| when == "now");
-    let told = if now { "now" } else { "when-idle" };
-    if now && drain > SDK_DRAIN {
-        return Finding::warning(format!(
-            "sdk: {name} {version} is told of a drain at once and ends its calls after {} unless its drain timeout is set, before --drain-timeout {}: set it, or --forward when-idle",
-            format_duration(SDK_DRAIN),
-            format_duration(drain)
-        ));
-    }
-    Finding::ok(format!("sdk: {name} {version}, --forward {told}"))
 }
 
 #[cfg(test)]
@@ -233,31 +178,5 @@ mod tests {
                 "{program:?} {source:?}: {found:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_drain_longer_than_the_sdks_is_a_warning_where_it_is_told_at_once() {
-        let (hour, long) = (Duration::from_secs(3600), Duration::from_secs(7200));
-        let python = Sdk::Python("1.8.9".to_owned());
-        assert_eq!(sdk_drain(Some(&python), None, long).level, Level::Warning);
-        assert_eq!(sdk_drain(Some(&python), None, hour).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&python), Some("when-idle"), long).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&Sdk::Python("1.5.7".to_owned())), None, long).level, Level::Ok);
-        assert_eq!(sdk_drain(Some(&Sdk::Node("1.9.0".to_owned())), Some("now"), long).level, Level::Warning);
-        assert_eq!(sdk_drain(None, None, long).level, Level::Ok);
-    }
-
-    #[test]
-    fn an_installed_sdk_is_found_by_its_files() {
-        let root = tempfile::tempdir().expect("a directory");
-        let package = root.path().join("lib/python3.11/site-packages/livekit_agents-1.5.7.dist-info");
-        std::fs::create_dir_all(package).expect("a package");
-        let python = root.path().join("bin/python").to_string_lossy().into_owned();
-        assert_eq!(sdk(&[python, "a.py".to_owned()]), Some(Sdk::Python("1.5.7".to_owned())));
-        let package = root.path().join("node_modules/@livekit/agents");
-        std::fs::create_dir_all(&package).expect("a package");
-        std::fs::write(package.join("package.json"), r#"{"version":"1.9.0"}"#).expect("its file");
-        let script = root.path().join("a.mjs").to_string_lossy().into_owned();
-        assert_eq!(sdk(&["node".to_owned(), script]), Some(Sdk::Node("1.9.0".to_owned())));
     }
 }

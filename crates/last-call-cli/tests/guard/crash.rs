@@ -22,12 +22,8 @@ impl Scene {
     fn new(peer: Peer, options: &[&str], rooms: &[&str]) -> Result<Option<Self>> {
         let Some(server) = LiveKit::or_skip()? else { return Ok(None) };
         let Ok(python) = Python::find().map_err(skip) else { return Ok(None) };
-        let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
-        let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-        let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
-        let guard = guarded(worker, options).spawn()?;
         // Before the first room: livekit-server does not always find a worker that registers while a room begins.
-        log(&guard, "registered");
+        let Some(guard) = registered(peer, options, &server)? else { return Ok(None) };
         let callers: Result<Vec<_>> =
             rooms.iter().map(|room| python.join(&server, room, "caller", false)).collect();
         let directory = tempfile::tempdir()?;
@@ -46,8 +42,7 @@ impl Scene {
 
     /// The processes of all jobs that have started, in order.
     fn started(&self) -> Vec<i64> {
-        let lines = self.guard.lines();
-        lines.iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
+        started(&self.guard)
     }
 
     /// Waits until this many jobs have started in all.
@@ -85,10 +80,24 @@ impl Scene {
     }
 }
 
-#[test]
-fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+/// A worker behind guard that takes jobs of this server; `None` where its SDK is missing.
+fn registered(peer: Peer, options: &[&str], server: &LiveKit) -> Result<Option<Child>> {
+    let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
+    let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
+    let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
+    let guard = guarded(worker, options).spawn()?;
+    log(&guard, "registered");
+    Ok(Some(guard))
+}
+
+fn started(guard: &Child) -> Vec<i64> {
+    guard.lines().iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
+}
+
+/// The only worker is killed with three calls.
+fn worker_dies(peer: Peer) -> Result<()> {
     const ROOMS: [&str; 3] = ["one", "two", "three"];
-    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &ROOMS)? else { return Ok(()) };
+    let Some(scene) = Scene::new(peer, &[], &ROOMS)? else { return Ok(()) };
     let mut first = Vec::new();
     for room in ROOMS {
         first.push(scene.call(room)?);
@@ -108,6 +117,41 @@ fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent()
     }
     scene.end(&ROOMS)?;
     assert_eq!(scene.started().len(), after.len(), "an agent too many\n{}", scene.guard.output());
+    Ok(())
+}
+
+#[test]
+fn call_1_a_killed_worker_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_8_9)
+}
+
+#[test]
+fn call_1_a_killed_worker_of_1_5_7_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_5_7)
+}
+
+#[test]
+fn call_1_a_killed_worker_of_1_3_12_is_started_again_and_each_of_its_calls_has_one_agent() -> Result<()> {
+    worker_dies(Peer::Python1_3_12)
+}
+
+#[test]
+fn call_1_the_calls_of_a_killed_worker_go_to_the_one_beside_it() -> Result<()> {
+    const ROOMS: [&str; 3] = ["one", "two", "three"];
+    let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &ROOMS)? else { return Ok(()) };
+    for room in ROOMS {
+        scene.call(room)?;
+        scene.await_agents(room, 1);
+    }
+    let Some(beside) = registered(Peer::Python1_8_9, &[], &scene.server)? else { return Ok(()) };
+    signal(main_process(&scene.guard), Signal::SIGKILL);
+    until("agents of the other worker", || started(&beside).len() == ROOMS.len());
+    ROOMS.iter().for_each(|room| scene.await_agents(room, 1));
+    scene.end(&ROOMS)?;
+    beside.signal(Signal::SIGTERM)?;
+    leaves_with(&beside, 0);
+    let all = scene.started().len() + started(&beside).len();
+    assert_eq!(all, 2 * ROOMS.len(), "an agent too many\n{}\n{}", scene.guard.output(), beside.output());
     Ok(())
 }
 
@@ -147,6 +191,16 @@ fn jobs_die(peer: Peer) -> Result<()> {
 #[test]
 fn call_2_jobs_of_python_that_die_have_an_agent_again() -> Result<()> {
     jobs_die(Peer::Python1_8_9)
+}
+
+#[test]
+fn call_2_jobs_of_python_1_5_7_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Python1_5_7)
+}
+
+#[test]
+fn call_2_jobs_of_python_1_3_12_that_die_have_an_agent_again() -> Result<()> {
+    jobs_die(Peer::Python1_3_12)
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use last_call_testkit::proto::WorkerStatus;
 use last_call_testkit::{Job, Peer, Signal, processes};
 
-use crate::rig::{Rig, gone, log, main_process, signal, until};
+use crate::rig::{Rig, SOON, gone, log, logged, main_process, signal, until};
 
 /// From SIGTERM on: full, and never anything else.
 #[track_caller]
@@ -52,7 +52,7 @@ const BLOCKS: [(&str, &str); 1] = [("PEER_BLOCK", "$DIR/block")];
 #[track_caller]
 fn block(rig: &Rig) {
     rig.make("block");
-    Peer::event(&rig.guard, "blocked", None, crate::rig::SOON).expect("its loop stands still");
+    Peer::event(&rig.guard, "blocked", None, SOON).expect("its loop stands still");
 }
 
 fn unblock(rig: &Rig) {
@@ -122,7 +122,7 @@ fn agents_4268_the_first_call_that_ends_does_not_end_the_others() {
     rig.send(Signal::SIGTERM);
     rig.await_status(mark, WorkerStatus::WsFull);
     let told = |line: &str| line.contains("draining worker");
-    rig.guard.wait_for_line(told, crate::rig::SOON).expect("the worker is told with the signal");
+    rig.guard.wait_for_line(told, SOON).expect("the worker is told with the signal");
     rig.finish("AJ_1");
     rig.declines("AJ_3");
     assert!(processes::runs(second), "left its caller\n{}", rig.guard.output());
@@ -185,4 +185,77 @@ fn a_worker_that_is_not_to_be_told_before_it_is_idle_is_not() {
     rig.finish("AJ_1");
     rig.leaves_with(0);
     until("the worker's own word", told);
+}
+
+/// The calls that guard's last line says were cut off.
+#[track_caller]
+fn cut_off(rig: &Rig) -> String {
+    log(&rig.guard, "left: jobs were cut off")["cut_off"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn drain_8_sigquit_with_a_server_that_does_not_answer_says_what_was_cut_off() {
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &["--restart", "never"], &[]) else { return };
+    rig.stub.set_assign(None);
+    rig.offer(rig.lasting("AJ_1"));
+    assert!(rig.answer("AJ_1"), "{}", rig.guard.output());
+    rig.stub.freeze(rig.stub.registered().expect("a registration")).expect("it is open");
+    // Nothing but the connection is left to wait for.
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.guard.wait_for_line(|line| line.contains("the worker is not started again"), SOON).expect("its end");
+    rig.send(Signal::SIGQUIT);
+    rig.leaves_with(5);
+    assert_eq!(cut_off(&rig), "AJ_1");
+}
+
+#[test]
+fn drain_8_calls_of_a_worker_that_dies_in_the_drain_are_cut_off_where_nobody_rescues_them() {
+    let options = ["--rescue", "off", "--forward", "when-idle"];
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
+    rig.call("AJ_1");
+    let mark = rig.stub.mark();
+    rig.send(Signal::SIGTERM);
+    rig.await_status(mark, WorkerStatus::WsFull);
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.leaves_with(4);
+    assert_eq!(cut_off(&rig), "AJ_1");
+}
+
+#[test]
+fn drain_8_a_worker_that_dies_and_is_not_started_again_leaves_its_own_code() {
+    let options = ["--rescue", "off", "--restart", "never"];
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
+    let job = rig.call("AJ_1");
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.leaves_with(128 + 9);
+    gone(job);
+}
+
+#[test]
+fn drain_9_sigquit_is_heard_while_calls_are_dispatched_again() {
+    // The stub has no API, and so none comes to an end.
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &[], &[]) else { return };
+    rig.call("AJ_1");
+    let mark = rig.stub.mark();
+    rig.send(Signal::SIGTERM);
+    rig.await_status(mark, WorkerStatus::WsFull);
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.guard.wait_for_line(|line| line.contains("a call's agent died"), SOON).expect("a rescue");
+    until("guard to leave", || rig.guard.signal(Signal::SIGQUIT).is_err());
+    rig.leaves_with(0);
+    assert_eq!(logged(&rig.guard, "rescue not finished at the exit"), 0, "{}", rig.guard.output());
+}
+
+#[test]
+fn drain_10_nothing_outlives_a_guard_that_was_killed() {
+    for peer in [Peer::Python1_8_9, Peer::Node] {
+        let Some(rig) = Rig::new(peer, &[], &[]) else { return };
+        let job = rig.call("AJ_1");
+        let worker = main_process(&rig.guard);
+        // What stands still ends by SIGKILL alone.
+        signal(job, Signal::SIGSTOP);
+        rig.send(Signal::SIGKILL);
+        gone(worker);
+        gone(job);
+    }
 }

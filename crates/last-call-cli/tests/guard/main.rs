@@ -6,7 +6,9 @@
 
 mod crash;
 mod drain;
+mod links;
 mod offers;
 mod pass_by;
 mod rig;
+mod servers;
 mod upstream;

@@ -5,7 +5,7 @@
 use last_call_testkit::proto::WorkerStatus;
 use last_call_testkit::{Job, Peer, Signal};
 
-use crate::rig::{Rig, main_process, signal};
+use crate::rig::{Rig, SECRET, main_process, signal, until};
 
 #[test]
 fn job_1_a_slow_and_busy_worker_is_let_be_and_a_stopped_one_is_answered_for() {
@@ -45,6 +45,23 @@ fn job_1_a_handler_that_never_decides_is_answered_for_and_not_taken_for_wedged()
     rig.declines("AJ_2");
     assert!(!rig.statuses(mark).contains(&WorkerStatus::WsFull), "taken for wedged\n{}", rig.guard.output());
     assert_eq!(rig.status_of("/readyz"), 200);
+    rig.send(Signal::SIGTERM);
+    rig.leaves_with(0);
+}
+
+#[test]
+fn what_looks_at_a_wedged_worker_has_no_secret_that_the_worker_has_not() {
+    let look = [("LAST_CALL_ON_WEDGED", "env > $DIR/seen; mv $DIR/seen $DIR/all")];
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &["--secrets", "hold"], &look) else { return };
+    let worker = main_process(&rig.guard);
+    signal(worker, Signal::SIGSTOP);
+    rig.declines("AJ_1");
+    until("the look", || rig.path("all").exists());
+    signal(worker, Signal::SIGCONT);
+    let seen = std::fs::read_to_string(rig.path("all")).expect("it is whole");
+    assert!(seen.contains("LIVEKIT_API_SECRET="), "{seen}");
+    assert!(!seen.contains(SECRET), "{seen}");
+    assert!(seen.contains(&format!("LAST_CALL_WORKER_PID={worker}\n")), "{seen}");
     rig.send(Signal::SIGTERM);
     rig.leaves_with(0);
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_last-call");
-const SECRET: &str = "a-secret-of-thirty-two-characters";
+pub(crate) const SECRET: &str = "a-secret-of-thirty-two-characters";
 
 /// Variables of this machine that nobody here may see.
 const FOREIGN: [&str; 9] = [
@@ -34,16 +34,19 @@ const FOREIGN: [&str; 9] = [
 
 /// The worker on this SDK, for this server; `None` where the SDK is missing.
 pub(crate) fn worker(peer: Peer, url: &str) -> Option<Launch> {
-    let launch = peer.worker().map_err(skip).ok()?;
-    let launch = FOREIGN.iter().fold(launch, Launch::env_remove);
-    Some(
-        launch
-            .env("LIVEKIT_URL", url)
-            .env("LIVEKIT_API_KEY", "devkey")
-            .env("LIVEKIT_API_SECRET", SECRET)
-            .env("LAST_CALL_GUARD_HTTP", "127.0.0.1:0")
-            .env("LAST_CALL_LOG_FORMAT", "json"),
-    )
+    Some(settled(peer.worker().map_err(skip).ok()?, url))
+}
+
+/// The program with all that it and guard have in common, for this server.
+pub(crate) fn settled(program: Launch, url: &str) -> Launch {
+    FOREIGN
+        .iter()
+        .fold(program, Launch::env_remove)
+        .env("LIVEKIT_URL", url)
+        .env("LIVEKIT_API_KEY", "devkey")
+        .env("LIVEKIT_API_SECRET", SECRET)
+        .env("LAST_CALL_GUARD_HTTP", "127.0.0.1:0")
+        .env("LAST_CALL_LOG_FORMAT", "json")
 }
 
 /// The same behind guard, which is the leader of a process group, as a shell would make it.

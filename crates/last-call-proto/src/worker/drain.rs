@@ -113,6 +113,7 @@ impl Worker {
             if let Some(JobState::Accepted | JobState::Overdue) = self.jobs.get(&job) {
                 self.jobs.remove(&job);
                 self.disarm(Timer::Assignment(job.clone()));
+                self.outputs.push_back(Output::Forget(job.clone()));
                 self.emit(Event::Declined(job, why));
             }
         }
@@ -183,7 +184,7 @@ impl Worker {
             if self.jobs.get(&job) == Some(JobState::Accepted) {
                 self.jobs.remove(&job);
                 self.disarm(Timer::Assignment(job.clone()));
-                self.emit(Event::AssignmentMissed(job));
+                self.missed(&job);
             } else {
                 self.kill(&job, why);
             }

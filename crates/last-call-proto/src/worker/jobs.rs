@@ -55,10 +55,16 @@ impl Worker {
     pub(super) fn assignment_missed(&mut self, job: &JobId) {
         if self.jobs.get(job) == Some(JobState::Accepted) {
             self.jobs.set(job.clone(), JobState::Overdue);
-            self.emit(Event::AssignmentMissed(job.clone()));
+            self.missed(job);
             self.advertise();
             self.move_on_if_free();
         }
+    }
+
+    /// No assignment is waited for any more.
+    pub(super) fn missed(&mut self, job: &JobId) {
+        self.outputs.push_back(Output::Forget(job.clone()));
+        self.emit(Event::AssignmentMissed(job.clone()));
     }
 
     pub(super) fn terminated(&mut self, job: &JobId) {
@@ -67,7 +73,7 @@ impl Worker {
             Some(JobState::Accepted | JobState::Overdue) => {
                 self.jobs.remove(job);
                 self.disarm(Timer::Assignment(job.clone()));
-                self.emit(Event::AssignmentMissed(job.clone()));
+                self.missed(job);
                 self.advertise();
             }
             Some(JobState::Offered { .. }) => self.withdraw(job, Declined::Ended),

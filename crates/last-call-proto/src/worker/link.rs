@@ -25,7 +25,8 @@ pub enum Link {
 /// How a connection, or an attempt at one, went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Loss {
-    /// The server answered and refused: wrong key, wrong path. Ends a worker that never registered (REG-3).
+    /// The server answered and refused: wrong key, wrong path. Ends a worker that never registered, unless another of its
+    /// process has ([`Worker::accepted_before`]) (REG-3).
     Refused,
     /// Everything else: no name, no route, closed, reset, broken. Tried again for ever.
     Broken,
@@ -38,7 +39,8 @@ const ATTEMPTS_COUNTED: u8 = 8;
 pub(super) struct State {
     link: Link,
     attempt: u8,
-    ever_registered: bool,
+    /// The server has taken a registration with these keys.
+    accepted: bool,
     leaving: bool,
     /// The registration outlived a refresh.
     lasted: bool,
@@ -58,6 +60,14 @@ impl State {
     /// The server said `GoAway` on this connection.
     pub(super) fn leaving(&self) -> bool {
         self.leaving
+    }
+
+    pub(super) fn accept(&mut self) {
+        self.accepted = true;
+    }
+
+    pub(super) fn was_accepted(&self) -> bool {
+        self.accepted
     }
 
     /// The server showed life.
@@ -96,7 +106,7 @@ impl Worker {
             return self.emit(Event::OutOfOrder);
         }
         self.link.link = Link::Registered;
-        self.link.ever_registered = true;
+        self.link.accepted = true;
         self.disarm(Timer::Register);
         self.arm(Timer::Refresh);
         let running = self.jobs.select(|state| matches!(state, JobState::Running(_)));
@@ -112,7 +122,7 @@ impl Worker {
         if !self.link.is_connected() && self.link.link != Link::Dialling {
             return;
         }
-        if loss == Loss::Refused && !self.link.ever_registered {
+        if loss == Loss::Refused && !self.link.accepted {
             self.disarm(Timer::Dial);
             return self.exit(Outcome::Refused);
         }
@@ -153,7 +163,7 @@ impl Worker {
         for job in self.jobs.select(|state| matches!(state, JobState::Accepted | JobState::Overdue)) {
             if self.jobs.remove(&job) == Some(JobState::Accepted) {
                 self.disarm(Timer::Assignment(job.clone()));
-                self.emit(Event::AssignmentMissed(job));
+                self.missed(&job);
             }
         }
     }

@@ -133,6 +133,23 @@ fn reg_3_a_refusal_ends_a_worker_that_never_registered() {
 }
 
 #[test]
+fn reg_3_a_refusal_is_tried_again_where_another_worker_of_the_process_is_registered() {
+    let mut pair = Pair::new(slots(1));
+    pair.worker = pair.worker.accepted_before();
+    pair.reachable = false;
+    pair.say(Input::Start);
+    for _ in 0..3 {
+        pair.say(Input::Lost(Loss::Refused));
+        assert_eq!(pair.outcome(), None);
+        assert_eq!(pair.worker.link(), Link::Waiting);
+        pair.fire(Timer::Redial);
+    }
+    pair.reachable = true;
+    pair.pass(Duration::from_secs(10));
+    assert_eq!(pair.worker.link(), Link::Registered);
+}
+
+#[test]
 fn reg_3_an_unreachable_server_is_no_refusal() {
     let mut pair = Pair::new(slots(1));
     pair.reachable = false;

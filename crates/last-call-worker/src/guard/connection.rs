@@ -31,6 +31,9 @@ use crate::socket::FRAME_LIMIT;
 /// The server's own patience with a worker that connects and does not register.
 const REGISTER_WITHIN: Duration = Duration::from_secs(10);
 
+/// What a worker that takes no bytes is given for the close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A worker that wants to register.
 pub(super) struct Arrival {
     /// Its first frame, in protobuf.
@@ -45,7 +48,7 @@ pub(super) struct Arrival {
 
 /// Which SDK it is, by its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sdk {
+pub(crate) enum Sdk {
     /// livekit-agents, which is the one that reports how jobs end.
     Python,
     /// A worker of Last Call.
@@ -140,10 +143,12 @@ async fn try_serve(
     if arrivals.send(arrival).is_err() {
         return Ok(());
     }
-    let Ok(link) = linked.await else { return Ok(()) };
+    let Ok(link) = linked.await else {
+        // Nobody has a use for it: as in a drain.
+        let _ = timeout(CLOSE_WITHIN, socket.close(None)).await;
+        return Ok(());
+    };
     carry(socket, outgoing, json, number, &link).await;
-    // Who has left needs not hear of it.
-    let _ = link.send(FromUser::Worker(FromWorker::Gone(number)));
     Ok(())
 }
 
@@ -206,11 +211,14 @@ async fn carry(
                 return;
             }
         }
-        // Nobody has anything more to say.
-        let _ = sink.close().await;
     };
     tokio::select! {
         () = reading => {}
         () = writing => {}
     }
+    drop(outgoing);
+    // Who has left needs not hear of it.
+    let _ = link.send(FromUser::Worker(FromWorker::Gone(number)));
+    // Whoever closes is answered, and whoever is left is told so.
+    let _ = timeout(CLOSE_WITHIN, sink.close()).await;
 }

@@ -37,6 +37,8 @@ pub(crate) enum FromWorker {
     Died,
     /// A job's process is gone; how it ended.
     JobDied(JobId, End),
+    /// The report of a job's end, which came on another registration's connection.
+    Report(Bytes, Sdk),
 }
 
 /// A connection on which the worker has registered. The connection closes when all clones of `to` are dropped.
@@ -88,6 +90,8 @@ pub(crate) enum Call {
     Terminate(JobId),
     /// End its process.
     Kill(JobId),
+    /// The report of the end of a job that another link has: a worker that came back on a new connection makes it there.
+    Strayed(Bytes, Sdk),
 }
 
 /// The worker behind guard.
@@ -111,8 +115,10 @@ pub(crate) struct Guarded {
 /// What is known of a job from its offer to its end.
 struct Known {
     offer: Bytes,
-    /// The worker's answer, and later its report.
-    said: Option<Bytes>,
+    /// The worker's answer, until it is sent.
+    answer: Option<Bytes>,
+    /// How the worker says that it ended, until that is sent.
+    report: Option<Bytes>,
     identity: String,
     assignment: Option<Bytes>,
 }
@@ -169,7 +175,13 @@ impl Guarded {
                 }
             }
             Incoming::Offer(job) => {
-                let known = || Known { offer: frame, said: None, identity: String::new(), assignment: None };
+                let known = || Known {
+                    offer: frame,
+                    answer: None,
+                    report: None,
+                    identity: String::new(),
+                    assignment: None,
+                };
                 self.jobs.entry(job.id.as_str().into()).or_insert_with(known);
             }
             Incoming::Assignment { job, url, .. } => {
@@ -213,16 +225,28 @@ impl Guarded {
                 self.handle(DownstreamInput::Died);
             }
             FromWorker::JobDied(job, end) => self.handle(DownstreamInput::JobDied(job, end)),
+            FromWorker::Report(frame, sdk) => {
+                if let Some(Said::Heeded(report @ FromDownstream::Report(..))) = frames::read(&frame) {
+                    self.heed(report, frame, sdk);
+                }
+            }
         }
+    }
+
+    /// Whether the worker has registered on a connection that stands.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.core.is_registered()
     }
 
     /// The bytes of a frame that the worker wrote itself.
     pub(crate) fn original(&mut self, frame: &ToServer) -> Option<Message> {
         let bytes = match frame {
             ToServer::Register => Some(self.registration.clone()),
-            ToServer::Answer(job, Answer::Accept | Answer::Terminate)
-            | ToServer::Report(job, Report::Success | Report::Failed(_)) => {
-                self.jobs.get_mut(job).and_then(|known| known.said.take())
+            ToServer::Answer(job, Answer::Accept | Answer::Terminate) => {
+                self.jobs.get_mut(job).and_then(|known| known.answer.take())
+            }
+            ToServer::Report(job, Report::Success | Report::Failed(_)) => {
+                self.jobs.get_mut(job).and_then(|known| known.report.take())
             }
             ToServer::Answer(_, Answer::Decline)
             | ToServer::Report(_, Report::Running)
@@ -248,19 +272,35 @@ impl Guarded {
             return tracing::warn!(bytes = frame.len(), "a frame of the worker cannot be read; dropped");
         };
         let Said::Heeded(heeded) = said else { return };
-        self.latest = frame;
-        if let FromDownstream::Answer(job, Answer::Accept | Answer::Terminate)
-        | FromDownstream::Report(job, Report::Success | Report::Failed(_)) = &heeded
-            && let Some(known) = self.jobs.get_mut(job)
+        let Some(Attached { sdk, .. }) = self.connection else { return };
+        if let FromDownstream::Report(job, Report::Success | Report::Failed(_)) = &heeded
+            && !self.core.runs(job)
         {
-            if matches!(heeded, FromDownstream::Answer(..)) {
-                known.identity = frames::identity(&self.latest, job);
-            }
-            known.said = Some(self.latest.clone());
+            return self.say(Call::Strayed(frame, sdk));
         }
-        let sdk = self.connection.as_ref().map(|connection| connection.sdk);
-        let failed_is_died = sdk.is_some_and(Sdk::says_failed_of_the_dead);
-        if let (FromDownstream::Report(job, Report::Failed(text)), true) = (&heeded, failed_is_died) {
+        self.heed(heeded, frame, sdk);
+    }
+
+    fn heed(&mut self, heeded: FromDownstream, frame: Bytes, sdk: Sdk) {
+        self.latest = frame;
+        match &heeded {
+            // What comes later is not what the server is told.
+            FromDownstream::Answer(job, Answer::Accept | Answer::Terminate) if self.core.is_asked(job) => {
+                if let Some(known) = self.jobs.get_mut(job) {
+                    known.identity = frames::identity(&self.latest, job);
+                    known.answer = Some(self.latest.clone());
+                }
+            }
+            FromDownstream::Report(job, Report::Success | Report::Failed(_)) if self.core.runs(job) => {
+                if let Some(known) = self.jobs.get_mut(job) {
+                    known.report = Some(self.latest.clone());
+                }
+            }
+            _ => {}
+        }
+        if let (FromDownstream::Report(job, Report::Failed(text)), true) =
+            (&heeded, sdk.says_failed_of_the_dead())
+        {
             let empty = "its process failed, or was killed";
             let text = if text.is_empty() { empty.into() } else { text.clone() };
             self.handle(DownstreamInput::JobDied(job.clone(), End::Failed(text)));
@@ -271,11 +311,9 @@ impl Guarded {
 
     fn launched(&mut self, job: &JobId) {
         self.surroundings.jobs.begin(job);
-        if let Some(known) = self.jobs.get_mut(job)
+        if let Some(known) = self.jobs.get(job)
             && let Some(Incoming::Offer(offered)) = wire::decode(&known.offer)
         {
-            // What it says from here on is a report.
-            known.said = None;
             let reported = self.connection.as_ref().is_none_or(|connection| connection.sdk.reports());
             let began = Call::Began { job: Box::new(offered), agent: known.identity.clone(), reported };
             self.say(began);

@@ -1,14 +1,15 @@
 //! The worker's registrations: a link to the server for each.
 //!
 //! Owns which connection of the worker belongs to which link, and what operators see of all links together. Refuses to
-//! keep a link whose worker is gone and has no calls: one left half a minute ago is not coming back.
+//! keep a link whose worker is gone and has no calls: one left half a minute ago is not coming back. And to leave for a
+//! registration that is refused, where the server has taken another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use last_call_proto::{Limits, Phase, Policy};
+use last_call_proto::{Limits, Outcome, Phase, Policy};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -49,6 +50,8 @@ pub(super) struct Registrations {
     slots: BTreeMap<u64, Slot>,
     links: JoinSet<(u64, Report)>,
     made: u64,
+    /// A link that has left had registered.
+    accepted: bool,
     /// Connections of the worker whose link has left: the worker is told to end before they close, or it would take that
     /// for a fault and connect anew.
     left_open: Vec<mpsc::UnboundedSender<Message>>,
@@ -64,6 +67,10 @@ struct Slot {
     connection: mpsc::UnboundedSender<Message>,
     snapshot: watch::Receiver<Snapshot>,
     alone_since: Option<Instant>,
+    /// The process that registered is gone.
+    outlives: bool,
+    /// Nobody may come back to it: it was let go.
+    leaving: bool,
 }
 
 impl Slot {
@@ -71,9 +78,20 @@ impl Slot {
         !self.connection.is_closed()
     }
 
+    fn is(&self, register: &Bytes, query: &str) -> bool {
+        self.register == *register && self.query == query
+    }
+
+    /// Whether the server has ever taken it.
+    fn was_accepted(&self) -> bool {
+        let seen = self.snapshot.borrow();
+        seen.registered || seen.worker_id.is_some()
+    }
+
     fn attach(&mut self, connection: Attached) {
         self.connection = connection.to.clone();
         self.alone_since = None;
+        self.outlives = false;
         self.tell(FromWorker::Attached(connection));
     }
 
@@ -92,6 +110,7 @@ impl Registrations {
             slots: BTreeMap::new(),
             links: JoinSet::new(),
             made: 0,
+            accepted: false,
             left_open: Vec::new(),
         }
     }
@@ -117,29 +136,47 @@ impl Registrations {
             }
             None => return std::future::pending().await,
         };
-        self.left_open.extend(self.slots.remove(&number).map(|slot| slot.connection));
-        self.shown.change(|seen| drop(seen.links.remove(&number)));
+        let slot = self.slots.remove(&number);
+        self.accepted |= slot.as_ref().is_some_and(Slot::was_accepted);
+        self.shown.change(|seen| seen.forget(number));
+        if report.outcome == Outcome::Refused && self.was_accepted() {
+            // Its connection closes, and the worker makes it anew: by then these keys are known to be good.
+            return None;
+        }
+        if self.draining() {
+            self.left_open.extend(slot.map(|slot| slot.connection));
+        }
         Some(report)
+    }
+
+    /// Whether the server has ever taken a registration.
+    fn was_accepted(&self) -> bool {
+        self.accepted || self.slots.values().any(Slot::was_accepted)
     }
 
     /// A worker registers: by the link that it had, where that is free, else by a new one. Refused in a drain, but for
     /// one that comes back to its calls.
     pub(super) fn arrived(&mut self, arrival: Arrival) {
         let Arrival { register, request, query, connection, link } = arrival;
-        let known = self.slots.iter().find_map(|(number, slot)| {
-            let same = slot.register == register && slot.query == query && !slot.link.is_closed();
-            (same && !slot.is_attached()).then_some(*number)
-        });
+        let free = |slot: &Slot| !slot.is_attached() && !slot.leaving && !slot.link.is_closed();
+        let known = self.slots.iter().find(|(_, slot)| slot.is(&register, &query) && free(slot));
         let number = match known {
-            Some(number) => number,
+            Some((number, _)) => *number,
             None if self.draining() => return,
-            None => self.open(register, &request, query),
+            None => self.open(register.clone(), &request, query.clone()),
         };
         if let Some(slot) = self.slots.get_mut(&number)
             && link.send(slot.link.clone()).is_ok()
         {
             slot.attach(connection);
         }
+        let replaced = |slot: &Slot| slot.outlives || slot.is(&register, &query);
+        let others = self.slots.iter().filter(|(other, slot)| **other != number && replaced(slot));
+        let replaced: Vec<_> = others.map(|(other, _)| *other).collect();
+        self.shown.change(|seen| {
+            seen.replaced.extend(replaced);
+            seen.replaced.remove(&number);
+        });
     }
 
     /// What every link is told.
@@ -159,7 +196,10 @@ impl Registrations {
     /// The worker's process is gone.
     pub(super) fn died(&mut self) {
         self.left_open.clear();
-        self.slots.values().for_each(|slot| slot.tell(FromWorker::Died));
+        for slot in self.slots.values_mut() {
+            slot.outlives = true;
+            slot.tell(FromWorker::Died);
+        }
     }
 
     /// Every link hears of it, and the one whose job it is heeds it.
@@ -174,6 +214,7 @@ impl Registrations {
             if slot.is_attached() || held {
                 slot.alone_since = None;
             } else if now.duration_since(*slot.alone_since.get_or_insert(now)) > GONE_FOR_GOOD {
+                slot.leaving = true;
                 let _ = slot.control.send(Control::Drain(now));
             }
         }
@@ -199,7 +240,17 @@ impl Registrations {
             "the worker registers through guard"
         );
         let (connection, _) = mpsc::unbounded_channel();
-        let slot = Slot { register, query, control, link, connection, snapshot: seen, alone_since: None };
+        let slot = Slot {
+            register,
+            query,
+            control,
+            link,
+            connection,
+            snapshot: seen,
+            alone_since: None,
+            outlives: false,
+            leaving: false,
+        };
         self.slots.insert(number, slot);
         number
     }
@@ -213,6 +264,9 @@ impl Registrations {
     ) -> Link {
         let Parts { dialler, keys, limits, policy, load, metrics, beat, surroundings } = &self.parts;
         let mut core = last_call_proto::Worker::new(*limits);
+        if self.was_accepted() {
+            core = core.accepted_before();
+        }
         let mut guarded = Guarded::new(register.clone(), surroundings.clone());
         while let Some(input) = guarded.poll_input() {
             core.handle(input);
@@ -267,12 +321,27 @@ struct Shown(Arc<Mutex<Seen>>);
 struct Seen {
     phase: Phase,
     links: BTreeMap<u64, Snapshot>,
+    /// Those in whose place the worker, or its next process, has registered anew. While their worker is away they wait for
+    /// their calls, and say nothing of the worker.
+    replaced: BTreeSet<u64>,
     shown: watch::Sender<Snapshot>,
+}
+
+impl Seen {
+    fn forget(&mut self, number: u64) {
+        self.links.remove(&number);
+        self.replaced.remove(&number);
+    }
 }
 
 impl Shown {
     fn new(shown: watch::Sender<Snapshot>) -> Self {
-        Self(Arc::new(Mutex::new(Seen { phase: Phase::Serving, links: BTreeMap::new(), shown })))
+        Self(Arc::new(Mutex::new(Seen {
+            phase: Phase::Serving,
+            links: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            shown,
+        })))
     }
 
     async fn follow(self, number: u64, mut link: watch::Receiver<Snapshot>) {
@@ -280,7 +349,7 @@ impl Shown {
             let snapshot = link.borrow_and_update().clone();
             self.change(|seen| drop(seen.links.insert(number, snapshot)));
             if link.changed().await.is_err() {
-                return self.change(|seen| drop(seen.links.remove(&number)));
+                return self.change(|seen| seen.forget(number));
             }
         }
     }
@@ -288,7 +357,7 @@ impl Shown {
     fn change(&self, change: impl FnOnce(&mut Seen)) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut seen);
-        let all = whole(&seen.links, seen.phase);
+        let all = whole(&seen);
         seen.shown.send_if_modified(|shown| {
             let changed = *shown != all;
             *shown = all;
@@ -297,12 +366,17 @@ impl Shown {
     }
 }
 
-/// Several links as one: registered when all are, and as loaded as the one with the most.
-fn whole(links: &BTreeMap<u64, Snapshot>, phase: Phase) -> Snapshot {
-    let mut whole = Snapshot { phase, registered: !links.is_empty(), ..Snapshot::default() };
-    for link in links.values() {
-        whole.registered &= link.registered;
-        whole.wedged |= link.wedged;
+/// Several links as one: registered when all are whose worker is not gone for good, and as loaded as the one with the most.
+fn whole(seen: &Seen) -> Snapshot {
+    let counts = |number: &u64, link: &Snapshot| !(link.away && seen.replaced.contains(number));
+    let registered = seen.links.iter().any(|(number, link)| counts(number, link));
+    let mut whole = Snapshot { phase: seen.phase, registered, ..Snapshot::default() };
+    for (number, link) in &seen.links {
+        if counts(number, link) {
+            whole.registered &= link.registered;
+            whole.away |= link.away;
+            whole.wedged |= link.wedged;
+        }
         whole.worker_id = whole.worker_id.or_else(|| link.worker_id.clone());
         whole.active_jobs += link.active_jobs;
         whole.accepted_jobs += link.accepted_jobs;
@@ -321,3 +395,6 @@ fn whole(links: &BTreeMap<u64, Snapshot>, phase: Phase) -> Snapshot {
     }
     whole
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,12 +34,12 @@ use crate::metrics::Metrics;
 use crate::observe::{Snapshot, Verb};
 use crate::options::Http;
 use crate::process::Ended;
-use crate::rescue::{Rescues, Which};
-use crate::run::{as_a_program, log_outcome, log_panics};
+use crate::rescue::Which;
+use crate::run::{OUT_OF_BUDGET, as_a_program, log_outcome, log_panics};
 use crate::secret::Secret;
 use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
-use crate::start::{Controls, OPERATIONS_WITHIN, RESCUES_WITHIN, listen, start_operations, take};
+use crate::start::{Controls, OPERATIONS_WITHIN, listen, start_operations, take};
 use crate::systemd::Systemd;
 use crate::token::Keys;
 
@@ -73,11 +73,8 @@ fn guard(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
     log_panics();
     crate::init::warn_without_one(controls.threads);
     crate::process::begin().map_err(|error| StartError::System { what: "thread", error })?;
-    let Started { runtime, stand, operations, rescues } = start(options, controls, command)?;
+    let Started { runtime, stand, operations } = start(options, controls, command)?;
     let left = catch_unwind(AssertUnwindSafe(|| runtime.block_on(stand.run())));
-    if let Some(rescues) = rescues {
-        rescues.settle(RESCUES_WITHIN);
-    }
     let deadline = Instant::now() + OPERATIONS_WITHIN;
     // Nothing is ever sent: it disconnects when its thread is done.
     let _ = operations.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -96,7 +93,8 @@ fn leave(left: &Left) -> ExitCode {
         Some(ended) if exit == Exit::Finished => code(ended),
         _ => exit as u8,
     };
-    log_outcome(&left.report, code);
+    let why = if left.died { "their worker died in the drain" } else { OUT_OF_BUDGET };
+    log_outcome(&left.report, code, why);
     code.into()
 }
 
@@ -118,7 +116,6 @@ struct Started {
     runtime: Runtime,
     stand: Stand,
     operations: std::sync::mpsc::Receiver<()>,
-    rescues: Option<Rescues>,
 }
 
 /// The link's runtime, with what operators see beside it.
@@ -182,11 +179,13 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
     let rescues = crate::rescue::start(&options.rescue, Which::Crashed, api, metrics.clone())?;
     let (calls, calls_taken) = mpsc::unbounded_channel();
     let systemd = Systemd::from_env(endpoint.authority());
+    let policy = policy(options);
+    let drain_within = policy.drain.total();
     let parts = Parts {
         dialler,
         keys,
         limits: limits(options),
-        policy: policy(options),
+        policy,
         load,
         metrics: metrics.clone(),
         beat: beat.clone(),
@@ -205,7 +204,7 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
         shim,
         news,
         rooms,
-        rescues: rescues.clone(),
+        rescues,
         signals,
         control: orders,
         verbs,
@@ -217,10 +216,11 @@ fn start(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
         systemd,
         beat,
         on_wedged: options.on_wedged.clone(),
+        drain_within,
         exit_within: options.exit_within,
         register_within: options.register_within,
     };
-    Ok(Started { runtime, stand, operations, rescues })
+    Ok(Started { runtime, stand, operations })
 }
 
 fn secrets(options: &GuardOptions, keys: Keys) -> Result<Secrets, StartError> {

@@ -2,9 +2,8 @@
 //!
 //! Owns the order of things. Refuses to decide: [`Ward`] does about the process, and each link's core about calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,10 @@ use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput,
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval};
 
+use super::child::{Change, Process};
 use super::connection::{self, Arrival};
 use super::forward::Forward;
 use super::front::Front;
@@ -26,9 +27,10 @@ use super::shim::{News, Shim, ShimNews};
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Descendants, Ended, Said, Start, Supervised};
+use crate::process::{Descendants, Ended, Said, Start, Supervised, program_of};
 use crate::rescue::Rescues;
 use crate::signal::ToLink;
+use crate::start::RESCUES_WITHIN;
 use crate::systemd::Systemd;
 use crate::timers::{every, until};
 
@@ -36,6 +38,10 @@ use crate::timers::{every, until};
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A worker that ran so long did not fail at its start.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// Links that were told to leave at once are waited for this long: a frame on its way out has [`Policy::flush_within`]
+/// (`last_call_proto`), and the close less.
+const LINKS_WITHIN: Duration = Duration::from_secs(2);
 
 /// A look at a wedged worker that takes longer is given up.
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
@@ -67,6 +73,8 @@ pub(super) struct Stand {
     pub(super) systemd: Option<Systemd>,
     pub(super) beat: Arc<Beat>,
     pub(super) on_wedged: Option<String>,
+    /// From the signal to the end of the last call.
+    pub(super) drain_within: Duration,
     pub(super) exit_within: Duration,
     pub(super) register_within: Duration,
 }
@@ -76,13 +84,8 @@ pub(super) struct Left {
     pub(super) report: Report,
     /// The worker's own end, where guard leaves because of it.
     pub(super) with: Option<Ended>,
-}
-
-/// The worker's process.
-enum Process {
-    None,
-    Starting(Pin<Box<dyn Future<Output = io::Result<Supervised>> + Send>>),
-    Runs(Supervised),
+    /// Calls were cut off because the worker died in the drain.
+    pub(super) died: bool,
 }
 
 enum Happened {
@@ -97,8 +100,8 @@ enum Happened {
     Descendant,
     LookIntoRooms,
     Left(Option<Report>),
-    Started(io::Result<Supervised>),
-    Ended(Ended),
+    Process(Change),
+    Settled,
     Due(WardTimer),
     Late,
     Shown,
@@ -121,7 +124,17 @@ struct State {
     wedged: bool,
     /// Processes that jobs run in, as far as they are known.
     job_processes: BTreeMap<JobId, u32>,
+    /// The calls that have begun and not had their end.
+    calls: BTreeSet<JobId>,
+    /// When the drain began.
+    drained_at: Option<Instant>,
+    /// Its process ended by itself while guard drained.
+    died_in_drain: bool,
+    /// Calls were cut off by that.
+    cut_by_death: bool,
     leaving: Option<Leaving>,
+    /// Waits for rescues that are under way when everything else is over.
+    settling: Option<JoinHandle<usize>>,
 }
 
 impl State {
@@ -131,6 +144,26 @@ impl State {
             // Whoever has ended needs no signal.
             let _ = kill(Pid::from_raw(pid), signal);
         }
+    }
+
+    /// Counts a call among those that run, or among those that were cut off: a call whose worker is gone in the drain is
+    /// nobody's, unless it is dispatched again.
+    fn count(&mut self, call: &Call, rescued: bool) {
+        match call {
+            Call::Began { job, .. } => drop(self.calls.insert(JobId::from(job.id.as_str()))),
+            Call::Ended(job) => drop(self.calls.remove(job)),
+            Call::Orphaned(job) if self.died_in_drain && !rescued => {
+                tracing::error!(job_id = %job, "cut off: its worker died in the drain, and no call is dispatched again");
+                self.cut_by_death = true;
+                self.worsen(Outcome::CutOff(vec![job.clone()]));
+            }
+            Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
+        }
+    }
+
+    fn worsen(&mut self, how: Outcome) {
+        let before = std::mem::replace(&mut self.report.outcome, Outcome::Finished);
+        self.report.outcome = worse(before, how);
     }
 }
 
@@ -151,13 +184,18 @@ impl Stand {
             last_end: None,
             wedged: false,
             job_processes: BTreeMap::new(),
+            calls: BTreeSet::new(),
+            drained_at: None,
+            died_in_drain: false,
+            cut_by_death: false,
             leaving: None,
+            settling: None,
         };
         self.ward(WardInput::Begin, &mut state);
         loop {
-            if let Some(leaving) = state.leaving {
+            if let (Some(leaving), None) = (state.leaving, &state.settling) {
                 let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
-                return Left { report: state.report, with };
+                return Left { report: state.report, with, died: state.cut_by_death };
             }
             let happened = self.happens(&mut state).await;
             self.beat.beat();
@@ -173,11 +211,11 @@ impl Stand {
             first.map(|(timer, _)| timer)
         };
         let late = until(state.late_at);
-        let process = async {
-            match &mut state.process {
-                Process::None => std::future::pending().await,
-                Process::Starting(starting) => Happened::Started(starting.await),
-                Process::Runs(child) => Happened::Ended(child.ended().await),
+        let settled = async {
+            match &mut state.settling {
+                // Who asked has panicked: nobody is to wait for that.
+                Some(settling) => drop(settling.await),
+                None => std::future::pending().await,
             }
         };
         let descendant = async {
@@ -203,7 +241,8 @@ impl Stand {
             Some(arrival) = state.arrivals.1.recv() => Happened::Arrived(Box::new(arrival)),
             left = self.registrations.left() => Happened::Left(left),
             jobs = self.rooms.gone() => Happened::Gone(jobs),
-            happened = process => happened,
+            change = state.process.next() => Happened::Process(change),
+            () = settled => Happened::Settled,
             _ = descendant => Happened::Descendant,
             _ = looks.tick() => Happened::LookIntoRooms,
             Some(timer) = due => Happened::Due(timer),
@@ -221,7 +260,10 @@ impl Stand {
                 tokio::spawn(connection::serve(stream, self.secrets.clone(), arrivals));
             }
             Happened::Arrived(arrival) => self.arrived(*arrival, state),
-            Happened::Call(call) => self.call(call, state),
+            Happened::Call(call) => {
+                state.count(&call, self.rescues.is_some());
+                self.call(call, state);
+            }
             Happened::News(news) => self.heard(news, state),
             Happened::Gone(jobs) => {
                 for job in jobs {
@@ -231,16 +273,8 @@ impl Stand {
             }
             Happened::Descendant | Happened::LookIntoRooms => self.rooms.look(),
             Happened::Left(report) => self.left(report, state),
-            Happened::Started(Ok(child)) => {
-                tracing::info!(pid = child.pid(), "the worker runs");
-                state.descendants = Some(Descendants::of(child.pid()));
-                state.process = Process::Runs(child);
-            }
-            Happened::Started(Err(error)) => {
-                tracing::error!(%error, "the worker cannot be started; is the program there and executable?");
-                self.ended(Ended::Exit(CANNOT_START), state);
-            }
-            Happened::Ended(ended) => self.ended(ended, state),
+            Happened::Process(change) => self.changed(change, state),
+            Happened::Settled => state.settling = None,
             Happened::Due(timer) => {
                 state.timers.remove(&timer);
                 self.ward(WardInput::Fired(timer), state);
@@ -282,10 +316,17 @@ impl Stand {
                         tracing::info!("draining: the worker has no registration");
                     }
                 }
+                state.drained_at.get_or_insert_with(Instant::now);
                 self.ward(WardInput::Drain, state);
                 self.idle_if_alone(state);
             }
-            Control::Force => self.ward(WardInput::Force, state),
+            Control::Force => {
+                if state.settling.take().is_some() {
+                    tracing::warn!("told to leave at once, while calls are dispatched again");
+                }
+                self.ward(WardInput::Force, state);
+                self.idle_if_alone(state);
+            }
         }
     }
 
@@ -308,8 +349,8 @@ impl Stand {
                 let id = JobId::from(job.id.as_str());
                 let room = job.room.as_ref().map_or("", |room| room.name.as_str());
                 self.secrets.begin(id.clone(), room);
-                // With the shim the end of the job's process is heard of.
-                if !reported && self.news.is_none() {
+                // Until the shim names the job's process, whose end is heard of then.
+                if !reported {
                     self.rooms.begin(id, room, &agent);
                 }
                 if let Some(rescues) = &self.rescues {
@@ -330,15 +371,21 @@ impl Stand {
                     rescues.orphaned(&job, suspect);
                 }
             }
+            Call::Strayed(frame, sdk) => {
+                self.registrations.tell(|| FromWorker::Report(frame.clone(), sdk));
+            }
             Call::Terminate(job) => state.signal(&job, Signal::SIGTERM),
             Call::Kill(job) => state.signal(&job, Signal::SIGKILL),
         }
     }
 
-    fn heard(&self, news: ShimNews, state: &mut State) {
+    fn heard(&mut self, news: ShimNews, state: &mut State) {
         match news {
             ShimNews::Process { pid } => tracing::debug!(pid, "a process for jobs has started"),
-            ShimNews::Started { pid, job } => drop(state.job_processes.insert(job, pid)),
+            ShimNews::Started { pid, job } => {
+                self.rooms.end(&job);
+                state.job_processes.insert(job, pid);
+            }
             ShimNews::Ended { job, ended, .. } => {
                 state.job_processes.remove(&job);
                 self.registrations.tell(|| {
@@ -357,8 +404,7 @@ impl Stand {
         if let Some(report) = report {
             state.report.succeeded += report.succeeded;
             state.report.failed += report.failed;
-            let before = std::mem::replace(&mut state.report.outcome, Outcome::Finished);
-            state.report.outcome = worse(before, report.outcome);
+            state.worsen(report.outcome);
             if state.report.outcome == Outcome::Refused {
                 return self.controlled(&Control::Force, state);
             }
@@ -369,14 +415,30 @@ impl Stand {
     /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
         if self.registrations.draining() && self.registrations.is_empty() {
-            let in_time = state.report.outcome == Outcome::Finished;
-            self.ward(if in_time { WardInput::Idle } else { WardInput::Force }, state);
+            if state.report.outcome != Outcome::Finished {
+                self.ward(WardInput::Force, state);
+            }
+            self.ward(WardInput::Idle, state);
+        }
+    }
+
+    fn changed(&mut self, change: Change, state: &mut State) {
+        match change {
+            Change::Started(pid) => {
+                tracing::info!(pid, "the worker runs");
+                state.descendants = Some(Descendants::of(pid));
+            }
+            Change::NotStarted(error) => {
+                tracing::error!(%error, "the worker cannot be started; is the program there and executable?");
+                self.ended(Ended::Exit(CANNOT_START), state);
+            }
+            Change::Ended(ended) => self.ended(ended, state),
         }
     }
 
     fn ended(&mut self, ended: Ended, state: &mut State) {
-        state.process = Process::None;
-        if self.registrations.draining() {
+        state.died_in_drain = self.registrations.draining();
+        if state.died_in_drain {
             tracing::info!(%ended, "the worker has ended");
         } else {
             tracing::error!(%ended, "the worker has ended by itself");
@@ -398,20 +460,12 @@ impl Stand {
         while let Some(output) = self.ward.poll_output() {
             match output {
                 WardOutput::Start => self.start(state),
-                WardOutput::Terminate => match &state.process {
-                    Process::Runs(child) => child.terminate_alone(),
-                    // It has no calls yet, and need not hear of the drain to leave.
-                    Process::Starting(_) | Process::None => {}
-                },
-                WardOutput::Kill => match std::mem::replace(&mut state.process, Process::None) {
-                    Process::Runs(child) => {
-                        child.kill(None);
-                        state.process = Process::Runs(child);
+                WardOutput::Terminate => state.process.terminate(),
+                WardOutput::Kill => {
+                    if state.process.kill() {
+                        return self.ended(Ended::Signal(SIGKILL), state);
                     }
-                    // Dropped, it is killed as soon as it is there.
-                    Process::Starting(_) => return self.ended(Ended::Signal(SIGKILL), state),
-                    Process::None => {}
-                },
+                }
                 WardOutput::Arm(timer) => {
                     let wait = match timer {
                         WardTimer::Restart(failures) => {
@@ -421,6 +475,7 @@ impl Stand {
                         }
                         WardTimer::Steady => STEADY_AFTER,
                         WardTimer::Kill => self.exit_within,
+                        WardTimer::Links => LINKS_WITHIN,
                     };
                     state.timers.insert(timer, Instant::now() + wait);
                 }
@@ -432,16 +487,34 @@ impl Stand {
                         self.ward.handle(WardInput::Idle);
                     }
                 }
-                WardOutput::Leave(leaving) => state.leaving = Some(leaving),
+                WardOutput::Leave(leaving) => self.leave(leaving, state),
             }
         }
+    }
+
+    fn leave(&self, leaving: Leaving, state: &mut State) {
+        state.leaving = Some(leaving);
+        if !self.registrations.is_empty() {
+            tracing::error!(
+                "a connection to the server did not leave: the calls that it held are taken for cut off"
+            );
+            state.worsen(Outcome::Forced(state.calls.iter().cloned().collect()));
+        }
+        state.settling = self.rescues.clone().map(|rescues| {
+            // What a platform was told to give is drain and exit; and no more.
+            let left = state.drained_at.map(|at| at + self.drain_within + self.exit_within);
+            let left = left.map(|until| until.saturating_duration_since(Instant::now()));
+            let within = left.map_or(RESCUES_WITHIN, |left| left.min(RESCUES_WITHIN));
+            tokio::task::spawn_blocking(move || rescues.settle(within))
+        });
     }
 
     /// Runs the command that looks at a worker which does not listen.
     fn look_at_wedged(&self, state: &State) {
         let (Some(look), Process::Runs(child)) = (&self.on_wedged, &state.process) else { return };
         let mut command = Command::new("sh");
-        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", child.pid().to_string()).stdin(Stdio::null());
+        let worker = program_of(child.pid()).to_string();
+        command.args(["-c", look]).env("LAST_CALL_WORKER_PID", worker).stdin(Stdio::null());
         // It runs where the worker can read its environment.
         self.secrets.environment(&mut command);
         tokio::spawn(async move {
@@ -465,7 +538,7 @@ impl Stand {
         let mut command = match (self.command)() {
             Ok(command) => command,
             Err(error) => {
-                state.process = Process::Starting(Box::pin(async { Err(error) }));
+                state.process = Process::starting(async { Err(error) });
                 return;
             }
         };
@@ -482,7 +555,7 @@ impl Stand {
             shim.environment(&mut command);
         }
         let start = Start { prints_by_itself: true, ..command.into() };
-        state.process = Process::Starting(Box::pin(Supervised::spawn(start, |_| {})));
+        state.process = Process::starting(Supervised::spawn(start, |_| {}));
     }
 }
 

@@ -80,6 +80,7 @@ async fn probes_follow_the_snapshot() {
     let cases = [
         (Snapshot::default(), 503, "connecting"),
         (base.clone(), 200, "ready"),
+        (Snapshot { away: true, ..base.clone() }, 503, "away"),
         (Snapshot { wedged: true, ..base.clone() }, 503, "wedged"),
         (Snapshot { phase: Phase::Quiet, wedged: true, ..base.clone() }, 503, "quiet"),
         (Snapshot { phase: Phase::Draining, ..base.clone() }, 503, "draining"),

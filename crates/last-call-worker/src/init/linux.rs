@@ -5,18 +5,20 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::parent_id;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc::SI_KERNEL;
 use nix::sys::prctl::set_child_subreaper;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior, set_parent_process_death_signal};
 
+use super::End;
 use crate::process::keep_exit_codes;
 
 /// What an orchestrator, or a person, may send.
@@ -28,9 +30,9 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether all of it is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Starts `worker`, and returns with the exit code for it once it has ended and nothing is left below this process.
-/// Nobody else may start or reap children here.
-pub(super) fn serve(worker: impl FnOnce() -> io::Result<Command>) -> io::Result<u8> {
+/// Starts `worker`, and returns with its end once it has ended and nothing is left below this process. Where it is to
+/// end with its `parent`, nothing is left either once that is gone. Nobody else may start or reap children here.
+pub(super) fn serve(worker: impl FnOnce() -> io::Result<Command>, parent: Option<u32>) -> io::Result<End> {
     let mut signals = PASSED_ON.into_iter().collect::<SigSet>();
     signals.add(Signal::SIGCHLD);
     keep_exit_codes()?;
@@ -38,14 +40,32 @@ pub(super) fn serve(worker: impl FnOnce() -> io::Result<Command>) -> io::Result<
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     set_child_subreaper(true)?;
+    if let Some(parent) = parent {
+        // One of those that are caught: what is below is to be killed first.
+        set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+        // In this order: a parent that dies between the two is seen here.
+        if parent_id() != parent {
+            return Err(io::Error::other("its parent has ended"));
+        }
+    }
     let worker = worker()?.spawn()?;
     // The worker's secrets are in this environment too, and it may keep them from its own children, under one user with
     // both. Behind the start, which needs this process's open files; where it is refused here, it is in the worker.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let worker = Pid::from_raw(i32::try_from(worker.id()).map_err(io::Error::other)?);
-    let code = watch(worker, &signals);
+    let end = watch(worker, &signals, parent);
     end_the_rest();
-    Ok(code)
+    Ok(end)
+}
+
+/// Ends this process as its worker ended, for whoever looks at its status.
+pub(super) fn end_as(end: End) -> ! {
+    if let End::Signal(signal) = end {
+        // One that is ignored here does nothing.
+        let _ = SigSet::empty().thread_set_mask();
+        let _ = raise(signal);
+    }
+    std::process::exit(end.code().into())
 }
 
 /// Whether a process of this number is there.
@@ -53,7 +73,7 @@ pub(super) fn is_there(number: u32) -> bool {
     i32::try_from(number).is_ok_and(|number| kill(Pid::from_raw(number), None) != Err(Errno::ESRCH))
 }
 
-fn watch(worker: Pid, signals: &SignalFd) -> u8 {
+fn watch(worker: Pid, signals: &SignalFd, parent: Option<u32>) -> End {
     loop {
         let Ok(Some(received)) = signals.read_signal() else { continue };
         let Some(signal) =
@@ -62,9 +82,11 @@ fn watch(worker: Pid, signals: &SignalFd) -> u8 {
             continue;
         };
         if signal == Signal::SIGCHLD {
-            if let Some(code) = reap(worker) {
-                return code;
+            if let Some(end) = reap(worker) {
+                return end;
             }
+        } else if parent.is_some_and(|parent| parent != parent_id()) {
+            return End::Signal(Signal::SIGKILL);
         } else if !has_it_already(signal, received.ssi_code, getpgid(Some(worker)) == Ok(getpgrp())) {
             // One that has ended is about to be reaped.
             let _ = kill(worker, signal);
@@ -78,20 +100,18 @@ fn has_it_already(signal: Signal, code: i32, one_group: bool) -> bool {
     code == SI_KERNEL && one_group && [Signal::SIGINT, Signal::SIGQUIT].contains(&signal)
 }
 
-/// Takes the status of whoever has ended; the worker's code, if it was among them.
-fn reap(worker: Pid) -> Option<u8> {
+/// Takes the status of whoever has ended; the worker's end, if it was among them.
+fn reap(worker: Pid) -> Option<End> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == worker => {
-                return Some(u8::try_from(code).unwrap_or(u8::MAX));
+                return Some(End::Code(u8::try_from(code).unwrap_or(u8::MAX)));
             }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == worker => {
-                return Some(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX));
-            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == worker => return Some(End::Signal(signal)),
             Ok(WaitStatus::StillAlive) => return None,
             Ok(_) | Err(Errno::EINTR) => {}
             // No child at all cannot be: the worker is one until it is reaped.
-            Err(_) => return Some(u8::MAX),
+            Err(_) => return Some(End::Code(u8::MAX)),
         }
     }
 }

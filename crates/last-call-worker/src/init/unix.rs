@@ -5,8 +5,15 @@
 use std::io;
 use std::process::Command;
 
-pub(super) fn serve(_worker: impl FnOnce() -> io::Result<Command>) -> io::Result<u8> {
+use super::End;
+
+pub(super) fn serve(_worker: impl FnOnce() -> io::Result<Command>, _parent: Option<u32>) -> io::Result<End> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Not called.
+pub(super) fn end_as(end: End) -> ! {
+    std::process::exit(end.code().into())
 }
 
 /// Nothing is one here.

@@ -52,7 +52,8 @@ impl Link {
 
     /// Shows the state as it is now, behind the frames: to probes, and to systemd.
     fn show(&mut self) {
-        self.watched.publish(&self.core, &self.snapshot);
+        let away = matches!(&self.runner, Runner::Guarded(guarded) if !guarded.is_attached());
+        self.watched.publish(&self.core, away, &self.snapshot);
         if let Some(systemd) = &mut self.systemd {
             systemd.look(&self.snapshot.borrow(), Instant::now());
         }
@@ -112,7 +113,8 @@ impl Link {
             Output::HangUp => match std::mem::take(&mut self.connection) {
                 Connection::None => {}
                 Connection::Opening(_) => {
-                    self.watched.dial_failed(&DialError::TimedOut(self.policy.dial_within))
+                    let late = DialError::TimedOut(self.policy.dial_within);
+                    self.watched.dial_failed(&late, self.core.was_accepted());
                 }
                 Connection::Open(_) => self.watched.hung_up(),
             },

@@ -79,10 +79,20 @@ impl Watched {
     }
 
     /// A failed attempt is a warning; the tenth of a row, and each tenth after, says how many.
-    pub(super) fn dial_failed(&mut self, error: &DialError) {
+    /// Once a registration was `accepted`, a refusal means that the server has changed its mind.
+    pub(super) fn dial_failed(&mut self, error: &DialError, accepted: bool) {
         self.failures += 1;
-        if self.registrations == 0 && matches!(error, DialError::Refused { .. }) {
+        let refused = matches!(error, DialError::Refused { .. });
+        if refused && !accepted {
             tracing::error!(server = self.server, %error, "not registered; trying again would not help");
+        } else if refused && (self.failures == 1 || self.failures.is_multiple_of(10)) {
+            tracing::error!(
+                server = self.server,
+                %error,
+                attempts = self.failures,
+                "not registered, though the server took these keys before; trying again until it works: give the worker \
+                 a LIVEKIT_API_KEY and LIVEKIT_API_SECRET that the server knows"
+            );
         } else if self.failures == 1 {
             tracing::warn!(server = self.server, %error, "not connected; trying again until it works");
         } else if self.failures.is_multiple_of(10) {
@@ -230,10 +240,11 @@ impl Watched {
     }
 
     /// Shows the state as it is now, if it differs from what was shown.
-    pub(super) fn publish(&self, core: &Worker, shown: &watch::Sender<Snapshot>) {
+    pub(super) fn publish(&self, core: &Worker, away: bool, shown: &watch::Sender<Snapshot>) {
         let now = Snapshot {
             phase: core.phase(),
             registered: core.link() == LinkState::Registered,
+            away,
             wedged: core.wedged(),
             worker_id: (!self.worker_id.is_empty()).then(|| self.worker_id.clone()),
             active_jobs: core.jobs().running(),

@@ -28,6 +28,11 @@ pub(crate) struct Descendants {
     look: Option<Look>,
 }
 
+/// The program below a process that looks after it; where none is found, that process itself.
+pub(crate) fn program_of(keeper: u32) -> u32 {
+    system::oldest_child(keeper).unwrap_or(keeper)
+}
+
 type Look = Pin<Box<dyn Future<Output = Vec<(u32, Held)>> + Send>>;
 
 impl Descendants {

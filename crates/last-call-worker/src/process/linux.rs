@@ -161,6 +161,11 @@ fn cpu(pid: i32) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
+/// The oldest child of a process, if it has one.
+pub(super) fn oldest_child(pid: u32) -> Option<u32> {
+    children(pid.cast_signed()).first().map(|child| child.cast_unsigned())
+}
+
 fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());

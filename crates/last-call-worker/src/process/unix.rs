@@ -40,6 +40,11 @@ pub(super) fn descendants(_root: u32, _known: &BTreeSet<u32>) -> Vec<(u32, Held)
     Vec::new()
 }
 
+/// None is found.
+pub(super) fn oldest_child(_pid: u32) -> Option<u32> {
+    None
+}
+
 /// Nothing is found.
 pub(super) fn kill_marked(_mark: &str, _since: Started, _deadline: Option<Instant>) {}
 
