@@ -133,10 +133,6 @@ pub(crate) const GUARDED: LeftOut = &[
             "what_main_does_before_run_is_done_again_and_warned_about",
         ],
     ),
-    (
-        "of what a killed guard leaves, the ward's own tests speak",
-        &["drain_10_under_an_init_nothing_outlives_a_worker_that_was_killed"],
-    ),
 ];
 
 /// Says what is left out, and gives it as arguments of a test program.

@@ -455,12 +455,15 @@ impl Running {
         children(self.working())
     }
 
-    /// The process that has the jobs: behind guard the one below the process that stays between.
+    /// The process that has the jobs: behind guard probe, which guard and the process between them have started.
     fn working(&self) -> i32 {
         let started = i32::try_from(self.child.pid()).expect("a process number");
-        let keepers = if self.jobs == Jobs::Guarded { children(started) } else { Vec::new() };
-        let behind: Vec<_> = keepers.into_iter().flat_map(children).collect();
-        behind.first().copied().unwrap_or(started)
+        let is_probe = |process: &i32| {
+            std::fs::read(format!("/proc/{process}/comm")).is_ok_and(|name| name == b"probe\n")
+        };
+        let first = |process: &i32| children(*process).first().copied();
+        let behind = || std::iter::successors(Some(started), first).find(is_probe);
+        if self.jobs == Jobs::Guarded { behind().unwrap_or(started) } else { started }
     }
 
     /// Waits until a job has written this event.
