@@ -94,11 +94,16 @@ pub(crate) const GUARDED: LeftOut = &[
             "a_job_goes_past_a_process_that_is_frozen",
             "a_worker_whose_first_process_does_not_start_says_why",
             "drain_10_what_a_job_started_ends_with_it",
-            "drain_7_a_job_sees_the_drain_before_it_is_told_to_stop",
             "job_3_a_job_that_the_server_ends_is_told_and_reported",
-            "limits::",
+            "job_3_more_memory_than_allowed_ends_the_job_and_no_other",
+            "operators_see_what_each_job_s_process_uses_until_it_ends",
         ],
     ),
+    (
+        "jobs hear of a drain when the worker does, which is when its last call is over",
+        &["drain_7_a_job_sees_the_drain_before_it_is_told_to_stop"],
+    ),
+    ("an option of the worker, which guard does not read", &["a_limit_for_jobs_that_are_tasks_is_refused"]),
     (
         "a worker of ours answers while its user code does not run, and guard counts what guard decides",
         &[

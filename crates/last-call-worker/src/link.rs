@@ -353,6 +353,10 @@ impl Link {
     fn frame(&mut self, bytes: bytes::Bytes) {
         let Some(incoming) = wire::decode(&bytes) else { return self.rejected(Rejected::Undecodable) };
         match &mut self.runner {
+            // One that comes out of order says nothing of the registration.
+            Runner::Guarded(_)
+                if matches!(incoming, wire::Incoming::Registered { .. })
+                    && self.core.link() != LinkState::Registering => {}
             Runner::Guarded(guarded) => guarded.received(&incoming, bytes),
             Runner::Code(_) if matches!(incoming, wire::Incoming::Unknown) => {
                 self.watched.rejected(Rejected::Unknown, &self.metrics);

@@ -466,6 +466,12 @@ impl Running {
         if self.jobs == Jobs::Guarded { behind().unwrap_or(started) } else { started }
     }
 
+    /// Files that may be open for processes that run now: guard holds one for each that its worker has started, from a
+    /// moment after the start on.
+    pub(crate) fn seen(&self) -> usize {
+        if self.jobs == Jobs::Guarded { self.children().len() + 1 } else { 0 }
+    }
+
     /// Waits until a job has written this event.
     #[track_caller]
     pub(crate) fn await_diary(&self, job: &str, event: &str) {

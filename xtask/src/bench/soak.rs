@@ -28,7 +28,8 @@ use crate::say;
 
 pub(super) use drains::run as drains;
 pub(super) use guard::{
-    crash as guard_crash, drains as guard_drains, reconnects as guard_reconnects, swallowed as guard_5856, wedged as guard_wedged,
+    crash as guard_crash, drains as guard_drains, reconnects as guard_reconnects, swallowed as guard_5856,
+    wedged as guard_wedged,
 };
 pub(super) use offers::run as offers;
 pub(super) use orphans::run as orphans;

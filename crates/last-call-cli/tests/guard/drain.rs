@@ -5,7 +5,7 @@
 use last_call_testkit::proto::WorkerStatus;
 use last_call_testkit::{Job, Peer, Signal, processes};
 
-use crate::rig::{Rig, SOON, gone, log, logged, main_process, signal, until};
+use crate::rig::{Rig, SOON, gone, guarded, log, logged, main_process, signal, until};
 
 /// From SIGTERM on: full, and never anything else.
 #[track_caller]
@@ -228,7 +228,20 @@ fn drain_8_a_worker_that_dies_and_is_not_started_again_leaves_its_own_code() {
     let job = rig.call("AJ_1");
     signal(main_process(&rig.guard), Signal::SIGKILL);
     rig.leaves_with(128 + 9);
+    assert_eq!(cut_off(&rig), "AJ_1");
     gone(job);
+}
+
+#[test]
+fn drain_8_a_worker_that_leaves_its_calls_and_says_0_has_cut_them_off() {
+    let zero = |worker: last_call_testkit::Launch| {
+        guarded(worker.behind("sh", ["-c", "\"$@\"; exit 0", "sh"]), &["--rescue", "off"])
+    };
+    let Some(rig) = Rig::start(Peer::Python1_8_9, &[], zero) else { return };
+    rig.call("AJ_1");
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.leaves_with(4);
+    assert_eq!(cut_off(&rig), "AJ_1");
 }
 
 #[test]

@@ -79,7 +79,11 @@ impl Rig {
     }
 
     #[track_caller]
-    fn start(peer: Peer, settings: &[(&str, &str)], change: impl FnOnce(Launch) -> Launch) -> Option<Self> {
+    pub(crate) fn start(
+        peer: Peer,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Option<Self> {
         let directory = TempDir::new().expect("a directory");
         let stub = Stub::auto().expect("a stub");
         let place = directory.path().to_str().expect("text").to_owned();

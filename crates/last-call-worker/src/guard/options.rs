@@ -32,9 +32,10 @@ Examples:
     last-call guard --drain-timeout 15m --max-jobs 20 -- node agent.js start
 
 Exit codes: 0 drained, every job had its end; 1 did not start; 2 usage; 3 refused by the server;
-4 the drain budget ran out, or the worker died in the drain under --rescue off; 5 forced to leave;
-70 a fault of last-call. Where the worker ended and is not to be started again, guard leaves with the
-worker's own code, or 128 and the number of its signal.")]
+4 the drain budget ran out, or the worker ended with calls under --rescue off; 5 forced to leave;
+70 a fault of last-call. Where the worker ended by itself and is not to be started again, guard leaves
+with the worker's own code, or 128 and the number of its signal; 1 in place of 3, 4, 5 and 70, and 4 in
+place of 0 where calls were cut off.")]
 pub struct GuardOptions {
     #[command(flatten)]
     pub(super) server: ServerOptions,

@@ -89,13 +89,21 @@ fn guard(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
 
 fn leave(left: &Left) -> ExitCode {
     let exit = Exit::from(&left.report.outcome);
-    let code = match &left.with {
-        Some(ended) if exit == Exit::Finished => code(ended),
+    let code = match left.with.as_ref().map(code) {
+        Some(code) if exit == Exit::Finished => said(code),
+        // Its own code says that something failed, too.
+        Some(code) if exit == Exit::CutOff && code != 0 => said(code),
         _ => exit as u8,
     };
-    let why = if left.died { "their worker died in the drain" } else { OUT_OF_BUDGET };
+    let why = if left.died { "their worker ended" } else { OUT_OF_BUDGET };
     log_outcome(&left.report, code, why);
     code.into()
+}
+
+/// The worker's own code, where it does not mean something else of guard.
+fn said(code: u8) -> u8 {
+    const GUARDS: [Exit; 4] = [Exit::Refused, Exit::CutOff, Exit::Forced, Exit::Internal];
+    if GUARDS.iter().any(|exit| *exit as u8 == code) { Exit::Failed as u8 } else { code }
 }
 
 /// As a shell says it.

@@ -315,7 +315,7 @@ impl Stand {
         self.registrations.arrived(arrival);
     }
 
-    fn call(&mut self, call: Call, state: &State) {
+    fn call(&mut self, call: Call, state: &mut State) {
         match call {
             Call::Began { job, agent, reported } => {
                 let id = JobId::from(job.id.as_str());
@@ -330,6 +330,7 @@ impl Stand {
                 }
             }
             Call::Ended(job) => {
+                state.job_processes.remove(&job);
                 self.secrets.end(&job);
                 self.rooms.end(&job);
                 if let Some(rescues) = &self.rescues {
@@ -385,7 +386,7 @@ impl Stand {
     /// Without a link nothing is owed to anybody. Where calls were cut off, the time for them is over for the worker too.
     fn idle_if_alone(&mut self, state: &mut State) {
         if self.registrations.draining() && self.registrations.is_empty() {
-            if *state.tally.outcome() != Outcome::Finished {
+            if self.ward.is_running() && *state.tally.outcome() != Outcome::Finished {
                 self.ward(WardInput::Force, state);
             }
             self.ward(WardInput::Idle, state);
@@ -407,7 +408,6 @@ impl Stand {
     }
 
     fn ended(&mut self, ended: Ended, state: &mut State) {
-        state.tally.ended(self.registrations.draining());
         if self.registrations.draining() {
             tracing::info!(%ended, "the worker has ended");
         } else {
@@ -423,6 +423,8 @@ impl Stand {
         }
         self.registrations.died();
         self.ward(WardInput::Ended { success }, state);
+        // Also where the drain is the answer to this end.
+        state.tally.ended(self.registrations.draining());
     }
 
     fn ward(&mut self, input: WardInput, state: &mut State) {

@@ -14,22 +14,22 @@ pub(super) struct Tally {
     report: Report,
     /// Those that have begun and not had their end.
     running: BTreeSet<JobId>,
-    /// The worker's process ended while guard drained.
-    died_in_drain: bool,
+    /// The worker's process has ended, and is not started again.
+    gone: bool,
     cut_by_death: bool,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
         let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
-        Self { report, running: BTreeSet::new(), died_in_drain: false, cut_by_death: false }
+        Self { report, running: BTreeSet::new(), gone: false, cut_by_death: false }
     }
 
     pub(super) fn outcome(&self) -> &Outcome {
         &self.report.outcome
     }
 
-    /// The whole, and whether calls were cut off because the worker died in the drain.
+    /// The whole, and whether calls were cut off because the worker ended for good.
     pub(super) fn whole(self) -> (Report, bool) {
         (self.report, self.cut_by_death)
     }
@@ -41,18 +41,18 @@ impl Tally {
         self.worsen(report.outcome);
     }
 
-    /// The worker's process has ended.
-    pub(super) fn ended(&mut self, in_drain: bool) {
-        self.died_in_drain = in_drain;
+    /// The worker's process has ended; whether for good.
+    pub(super) fn ended(&mut self, for_good: bool) {
+        self.gone = for_good;
     }
 
-    /// Something became of a call. One whose worker is gone in the drain is nobody's, unless it is `rescued`.
+    /// Something became of a call. One whose worker is gone for good is nobody's, unless it is `rescued`.
     pub(super) fn heard(&mut self, call: &Call, rescued: bool) {
         match call {
             Call::Began { job, .. } => drop(self.running.insert(JobId::from(job.id.as_str()))),
             Call::Ended(job) => drop(self.running.remove(job)),
-            Call::Orphaned(job) if self.died_in_drain && !rescued => {
-                tracing::error!(job_id = %job, "cut off: its worker died in the drain, and no call is dispatched again");
+            Call::Orphaned(job) if self.gone && !rescued => {
+                tracing::error!(job_id = %job, "cut off: its worker has ended, and no call is dispatched again");
                 self.cut_by_death = true;
                 self.worsen(Outcome::CutOff(vec![job.clone()]));
             }
@@ -113,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn drain_8_a_worker_that_dies_in_the_drain_cuts_off_what_nobody_rescues() {
-        for (in_drain, rescued, cut) in [(true, false, true), (true, true, false), (false, false, false)] {
+    fn drain_8_a_worker_that_is_gone_cuts_off_what_nobody_rescues() {
+        for (for_good, rescued, cut) in [(true, false, true), (true, true, false), (false, false, false)] {
             let mut tally = Tally::new();
             tally.heard(&began("AJ_1"), rescued);
-            tally.ended(in_drain);
+            tally.ended(for_good);
             tally.heard(&Call::Orphaned("AJ_1".into()), rescued);
             tally.left(Report { outcome: Outcome::Finished, succeeded: 0, failed: 1 });
             let (report, died) = tally.whole();

@@ -75,11 +75,16 @@ impl News {
     }
 }
 
+/// A process number; 0 is none, and would be this process's own group.
+fn process(word: &str) -> Option<u32> {
+    word.parse().ok().filter(|pid| *pid > 0)
+}
+
 fn parse(line: &[u8]) -> Option<ShimNews> {
     let words: Vec<_> = std::str::from_utf8(line).ok()?.split_whitespace().collect();
     match words[..] {
-        ["process", pid] => Some(ShimNews::Process { pid: pid.parse().ok()? }),
-        ["started", pid, job] => Some(ShimNews::Started { pid: pid.parse().ok()?, job: job.into() }),
+        ["process", pid] => Some(ShimNews::Process { pid: process(pid)? }),
+        ["started", pid, job] => Some(ShimNews::Started { pid: process(pid)?, job: job.into() }),
         ["ended", pid, job, how, number] => {
             let number = number.parse().ok()?;
             let ended = match how {
@@ -87,7 +92,7 @@ fn parse(line: &[u8]) -> Option<ShimNews> {
                 "signal" => Ended::Signal(number),
                 _ => return None,
             };
-            Some(ShimNews::Ended { pid: pid.parse().ok()?, job: job.into(), ended })
+            Some(ShimNews::Ended { pid: process(pid)?, job: job.into(), ended })
         }
         _ => None,
     }
