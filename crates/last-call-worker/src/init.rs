@@ -16,31 +16,12 @@ use std::io;
 use std::os::unix::process::parent_id;
 use std::process::Command;
 
-use nix::sys::signal::Signal;
-
 use crate::error::StartError;
 use crate::job_process::{listening, other_threads};
 use crate::process::{Executable, end_with_the_parent, restore_name};
 
 /// Tells a worker the process number of its init. Whatever the worker starts inherits it, and has another parent.
 const VARIABLE: &str = "LAST_CALL_INIT";
-
-/// How the worker of an init ended.
-#[derive(Clone, Copy)]
-enum End {
-    Code(u8),
-    Signal(Signal),
-}
-
-impl End {
-    /// As a shell says it.
-    fn code(self) -> u8 {
-        match self {
-            Self::Code(code) => code,
-            Self::Signal(signal) => u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
-        }
-    }
-}
 
 /// Where this process is the first of its namespace and nothing of the program runs in it yet: starts the worker,
 /// serves as its init, and says how it ended. Else, or where nothing can be started, this process is the worker.
@@ -50,7 +31,7 @@ pub(crate) fn as_process_1() -> Option<u8> {
     if std::process::id() != 1 || !is_bare() {
         return None;
     }
-    system::serve(worker, None).ok().map(End::code)
+    system::serve(worker, None).ok().map(system::End::code)
 }
 
 /// Is an init for a program that the process `parent` has started it for, and ends as that program ends; with the

@@ -18,7 +18,6 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, set_parent_process_death_signal};
 
-use super::End;
 use crate::process::keep_exit_codes;
 
 /// What an orchestrator, or a person, may send.
@@ -29,6 +28,23 @@ const PASSED_ON: [Signal; 6] =
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether all of it is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// How the worker of an init ended.
+#[derive(Clone, Copy)]
+pub(super) enum End {
+    Code(u8),
+    Signal(Signal),
+}
+
+impl End {
+    /// As a shell says it.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
+        }
+    }
+}
 
 /// Starts `worker`, and returns with its end once it has ended and nothing is left below this process. Where it is to
 /// end with its `parent`, nothing is left either once that is gone. Nobody else may start or reap children here.
