@@ -6,6 +6,7 @@ use std::io;
 use std::process::Command;
 
 /// No worker has an init here.
+#[derive(Clone, Copy)]
 pub(super) enum End {}
 
 impl End {
