@@ -58,7 +58,7 @@ pub(in crate::bench) fn drains(arguments: &[String]) -> Result<()> {
 /// Connections cut under a running call: guard has no more files open behind a row than before it.
 pub(in crate::bench) fn reconnects(arguments: &[String]) -> Result<()> {
     let guarded = Subject::guarded()?;
-    let plan = Plan { name: "guard-reconnects", full: 10_000, batch: ROW, lanes: computing_lanes() * 4 };
+    let plan = Plan { name: "guard-reconnects", full: 10_000, batch: ROW, lanes: computing_lanes() * 25 };
     plan.carry_out(arguments, |trial| {
         let stub = Stub::auto()?;
         let guard = guarded.serve(&stub, &[])?;
