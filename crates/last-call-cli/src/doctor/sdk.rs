@@ -215,6 +215,9 @@ mod tests {
             assert!(found.said.ends_with(said), "{found:?}");
             assert_eq!(found.time, time, "{found:?}");
         }
+        let found =
+            setting(&words("node a.js start"), Some("drainTimeout: 5000 // five")).expect("a setting");
+        assert_eq!(found.time, seconds(5));
         for source in
             ["", "# drain_timeout=60", "my_drain_timeout=60", "if drain_timeout == 60:", "drainTimeout: 60"]
         {
