@@ -24,9 +24,9 @@ fn a_python_participant_publishes_and_leaves() -> Result<()> {
     let listener = python.join(&server, "kitchen", "listener", false)?;
     let guest = python.join(&server, "kitchen", "guest", true)?;
     assert!(server.api().list_participants("kitchen")?.iter().any(|one| one.identity == "guest"));
-    listener.child().wait_for_line(|line| line == "event published guest", LONG)?;
+    listener.child().wait_for_line(|line| line == "event published guest kitchen", LONG)?;
     assert_eq!(guest.leave()?.code, Some(0));
-    listener.child().wait_for_line(|line| line == "event disconnected guest", LONG)?;
+    listener.child().wait_for_line(|line| line == "event disconnected guest kitchen", LONG)?;
 
     server.api().delete_room("kitchen")?;
     listener.child().wait_for_line(|line| line.starts_with("left "), LONG)?;
