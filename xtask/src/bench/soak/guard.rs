@@ -29,7 +29,7 @@ const WHY: [&str; 4] = ["declin", "WARN", "ERROR", "user code does not run"];
 /// A worker alone that says WS_FULL does so within a quarter of a second, on a busy machine too.
 const SWALLOWED_AFTER: Duration = Duration::from_secs(5);
 /// Reconnects of one guard; its backoff starts anew with each connection that stood.
-const ROW: usize = 100;
+const ROW: usize = 25;
 
 /// Drains with calls under way: each comes to its own end and is reported.
 pub(in crate::bench) fn drains(arguments: &[String]) -> Result<()> {
@@ -65,6 +65,8 @@ pub(in crate::bench) fn reconnects(arguments: &[String]) -> Result<()> {
         seen::run_jobs(&stub, &[("long".to_owned(), json!({"sleep": 3600}))])?;
         // The first brings what stays open for good.
         cut(&stub)?;
+        // So does each process that the worker has started, once guard has found it.
+        rest(Duration::from_secs(3));
         let before = guard.open_fds()?;
         for _ in 0..trial.size {
             cut(&stub)?;
