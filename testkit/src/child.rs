@@ -300,9 +300,10 @@ impl Drop for Child {
     #[expect(clippy::print_stderr, reason = "the failed test is explained by what its child said")]
     fn drop(&mut self) {
         let mut state = self.life.lock();
-        // Frameworks leave processes behind that live on for a minute.
-        let below = if state.1.is_none() { below(self.pid) } else { Vec::new() };
+        let mut held = Vec::new();
         if state.1.is_none() {
+            // Frameworks leave processes behind that live on for a minute.
+            held = below(self.pid);
             // Where the program is process 1 of a namespace, unshare takes it along. The watching thread reaps.
             let _ = state.0.kill();
         }
@@ -310,7 +311,7 @@ impl Drop for Child {
             state = self.life.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);
-        for process in below {
+        for process in held {
             // Who has ended needs no signal.
             let _ = pidfd_send_signal(&process, rustix::process::Signal::KILL);
         }

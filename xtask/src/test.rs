@@ -45,14 +45,14 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         tests.envs(variables.iter().cloned());
         tests
     };
-    let as_tasks = step::run("test", &mut tests(&[]));
-    let as_processes = step::run("test, jobs as processes", tests(&BLACKBOX).env(RUNNER, "process"));
-    let some = |run: &str, left_out, runner| {
+    let again = |run: &str, runner, left_out| {
         let mut tests = tests(&BLACKBOX);
         step::run(&format!("test, {run}"), tests.args(programs::skip(run, left_out)).env(RUNNER, runner))
     };
-    let as_programs = some("jobs as programs", programs::PROGRAMS, "program");
-    let guarded = some("behind guard", programs::GUARDED, "guard");
+    let as_tasks = step::run("test", &mut tests(&[]));
+    let as_processes = again("jobs as processes", "process", &[]);
+    let as_programs = again("jobs as programs", "program", programs::PROGRAMS);
+    let guarded = again("behind guard", "guard", programs::GUARDED);
     let advice = "some tests failed; run one alone with `cargo xtask test <name>`";
     as_tasks.and(as_processes).and(as_programs).and(guarded).context(advice)?;
     if filters.is_empty() { soaks(&variables) } else { Ok(()) }

@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use last_call_testkit::processes::{children, threads};
+use last_call_testkit::processes::{below, threads};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,11 +34,8 @@ pub(crate) struct Memory {
 impl Tree {
     /// Every process, in the order of their numbers.
     pub(crate) fn pids(self) -> Vec<u32> {
-        let (mut found, mut next) = (Vec::new(), vec![self.0]);
-        while let Some(pid) = next.pop() {
-            next.extend(children(pid));
-            found.push(pid);
-        }
+        let mut found = below(self.0);
+        found.push(self.0);
         found.sort_unstable();
         found
     }

@@ -66,6 +66,13 @@ pub(super) struct Grace {
     pub(super) extends: bool,
 }
 
+impl Grace {
+    /// Where nothing is set.
+    pub(super) fn of(platform: Platform) -> Self {
+        Self { platform, set: None, pre_stop: Duration::ZERO, extends: false }
+    }
+}
+
 fn shown(time: Duration) -> String {
     if time == Duration::MAX { "any time".to_owned() } else { format_duration(time).to_string() }
 }
@@ -127,7 +134,7 @@ mod tests {
     }
 
     fn grace(platform: Platform, set: Option<u64>, pre_stop: u64) -> Grace {
-        Grace { platform, set: set.map(s), pre_stop: s(pre_stop), extends: false }
+        Grace { set: set.map(s), pre_stop: s(pre_stop), ..Grace::of(platform) }
     }
 
     #[test]

@@ -110,12 +110,7 @@ fn pod(document: &Yaml) -> Option<Manifest> {
     let slept = number("preStop.sleep.seconds", &pre_stop["sleep"]["seconds"])
         .or_else(|| slept(&strings(&pre_stop["exec"]["command"])));
     Some(Manifest {
-        grace: Grace {
-            platform: Platform::Kubernetes,
-            set,
-            pre_stop: slept.unwrap_or_default(),
-            extends: false,
-        },
+        grace: Grace { set, pre_stop: slept.unwrap_or_default(), ..Grace::of(Platform::Kubernetes) },
         env: env.filter_map(|one| Some((scalar(&one["name"])?, scalar(&one["value"])?))).collect(),
         words: words_of(container),
         place: None,
@@ -157,7 +152,7 @@ fn compose(document: &Yaml) -> Option<Manifest> {
         ))
     });
     Some(Manifest {
-        grace: Grace { platform: Platform::Docker, set, pre_stop: Duration::ZERO, extends: false },
+        grace: Grace { set, ..Grace::of(Platform::Docker) },
         env,
         words: words(service),
         place: None,

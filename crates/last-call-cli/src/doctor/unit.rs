@@ -14,7 +14,7 @@ use crate::shown;
 
 pub(super) fn read(text: &str) -> Manifest {
     let mut unit = Manifest {
-        grace: Grace { platform: Platform::Systemd, set: None, pre_stop: Duration::ZERO, extends: false },
+        grace: Grace::of(Platform::Systemd),
         env: BTreeMap::new(),
         words: Vec::new(),
         // Without WorkingDirectory=.

@@ -1,7 +1,8 @@
 //! Between the start of a process and its program: what must hold before foreign code runs.
 //!
 //! Owns this program's own second stage, which the worker starts for each job and which then becomes the agent; and
-//! guard's, which stays, so that nothing outlives a guard that was killed. Refuses options, configuration and logs: it is nobody's to call.
+//! guard's, which stays, so that nothing outlives a guard that was killed. Refuses options, configuration and logs: it is
+//! nobody's to call.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};

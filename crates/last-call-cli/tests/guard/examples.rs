@@ -7,9 +7,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use last_call_testkit::{Launch, LiveKit, Peer, Signal, proto, skip};
-use proto::participant_info::{Kind, State};
+use proto::participant_info::State;
 
-use crate::rig::{guarded, leaves_with, log, logged, settled, until};
+use crate::rig::{agents, guarded, leaves_with, log, logged, on, settled, until};
 
 const ROOM: &str = "lobby";
 
@@ -23,21 +23,16 @@ fn example(directory: &Path, name: &str, from: &str, to: &str) {
 
 /// It is called, told to leave, and does so when the room is closed.
 fn runs_and_drains(launch: Launch, server: &LiveKit) -> Result<()> {
-    let launch =
-        server.env().into_iter().fold(settled(launch, ""), |launch, (name, value)| launch.env(name, value));
-    let guard = guarded(launch, &["--exit-within", "2s"]).spawn()?;
+    let guard = guarded(on(server, settled(launch, "")), &["--exit-within", "2s"]).spawn()?;
     log(&guard, "registered");
     server.api().create_room(ROOM)?;
     server.api().create_dispatch(ROOM, "guarded", "", &[])?;
-    let agents = || {
-        let people = server.api().list_participants(ROOM).unwrap_or_default();
-        // One that still joins does not notice that the room is closed.
-        people.iter().filter(|one| one.kind() == Kind::Agent && one.state() == State::Active).count()
-    };
-    until(&format!("the agent; guard said:\n{}", guard.output()), || agents() == 1);
+    // One that still joins does not notice that the room is closed.
+    let there = || agents(server, ROOM).iter().filter(|one| one.state() == State::Active).count();
+    until(&format!("the agent; guard said:\n{}", guard.output()), || there() == 1);
     guard.signal(Signal::SIGTERM)?;
     assert_eq!(log(&guard, "draining: taking no jobs")["jobs"], 1);
-    assert_eq!((agents(), guard.try_wait()), (1, None), "{}", guard.output());
+    assert_eq!((there(), guard.try_wait()), (1, None), "{}", guard.output());
     server.api().delete_room(ROOM)?;
     leaves_with(&guard, 0);
     assert_eq!(logged(&guard, "job finished"), 1, "{}", guard.output());

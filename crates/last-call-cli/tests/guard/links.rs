@@ -35,6 +35,14 @@ fn rig(options: &[&str], url: impl FnOnce(&Stub) -> String) -> Rig {
     Rig { stub, directory, guard }
 }
 
+/// A worker with one registration, which has one call.
+fn one_call() -> (Rig, Worker) {
+    let rig = rig(&[], Stub::url);
+    let mut first = Worker::registered(&rig, "one");
+    first.takes(&rig, "AJ_1");
+    (rig, first)
+}
+
 /// A connection of the worker.
 struct Worker(WebSocket<TcpStream>);
 
@@ -113,9 +121,7 @@ impl Worker {
 
 #[test]
 fn a_call_whose_end_comes_on_a_newer_connection_does_not_hold_the_drain() {
-    let rig = rig(&[], Stub::url);
-    let mut first = Worker::registered(&rig, "one");
-    first.takes(&rig, "AJ_1");
+    let (rig, first) = one_call();
     let mut second = Worker::registered(&rig, "one");
     drop(first);
     log(&rig.guard, "the worker's connection is over; full until it registers again");
@@ -127,9 +133,7 @@ fn a_call_whose_end_comes_on_a_newer_connection_does_not_hold_the_drain() {
 
 #[test]
 fn reg_3_a_second_registration_that_is_refused_ends_neither_calls_nor_guard() {
-    let rig = rig(&[], Stub::url);
-    let mut first = Worker::registered(&rig, "one");
-    first.takes(&rig, "AJ_1");
+    let (rig, mut first) = one_call();
     rig.stub.refuse(401);
     let mut second = Worker::new(&rig, "two");
     let refused = |event: &Event| matches!(event.what, What::Refused(..));
@@ -149,9 +153,7 @@ fn reg_3_a_second_registration_that_is_refused_ends_neither_calls_nor_guard() {
 
 #[test]
 fn a_worker_that_says_goodbye_or_comes_too_late_hears_goodbye() {
-    let rig = rig(&[], Stub::url);
-    let mut first = Worker::registered(&rig, "one");
-    first.takes(&rig, "AJ_1");
+    let (rig, mut first) = one_call();
     let mut second = Worker::registered(&rig, "two");
     second.0.close(None).expect("guard is there");
     assert!(second.next().is_none());

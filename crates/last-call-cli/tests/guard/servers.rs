@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result};
 use last_call_testkit::{Api, Launch, LiveKit, Peer, Signal};
 
-use crate::rig::{PROGRAM, SECRET, SOON, event, guarded, leaves_with, log, worker};
+use crate::rig::{PROGRAM, SECRET, SOON, all_started, guarded, leaves_with, log, worker};
 
 /// On the server of these variables.
 fn drains_on(peer: Peer, url: &str, key: &str, secret: &str) -> Result<()> {
@@ -19,15 +19,19 @@ fn drains_on(peer: Peer, url: &str, key: &str, secret: &str) -> Result<()> {
     let guard = guarded(worker.env("LIVEKIT_AGENT_NAME", "bar"), &[]).spawn()?;
     log(&guard, "registered");
     api.create_dispatch("one", "bar", &wait, &[])?;
-    let running = guard.wait_for_line(|line| event(line, "started").is_some(), SOON);
-    running.with_context(|| format!("{}: no job runs:\n{}", peer.name(), guard.output()))?;
+    Peer::event(&guard, "started", None, SOON).with_context(|| format!("{}: no job runs", peer.name()))?;
     guard.signal(Signal::SIGTERM)?;
     log(&guard, "draining: taking no jobs");
     api.create_dispatch("two", "bar", &wait, &[])?;
     std::fs::write(file, "")?;
     leaves_with(&guard, 0);
-    let starts = guard.lines().iter().filter(|line| event(&line.text, "started").is_some()).count();
-    assert_eq!(starts, 1, "{}: a call was taken in the drain:\n{}", peer.name(), guard.output());
+    assert_eq!(
+        all_started(&guard).len(),
+        1,
+        "{}: a call was taken in the drain:\n{}",
+        peer.name(),
+        guard.output()
+    );
     Ok(())
 }
 

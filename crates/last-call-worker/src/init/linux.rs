@@ -150,6 +150,7 @@ fn end_the_rest() {
         if Instant::now() > deadline {
             return;
         }
+        // Who loses its parent becomes this process's child without a word.
         std::thread::sleep(LOOK_EVERY);
     }
 }
