@@ -46,6 +46,7 @@ const steps = {
   ignore: () => new Promise(() => {}),
   avatar: (job, url) => avatar(url),
   connect: (job) => job.connect(),
+  leave: (job) => job.room.disconnect(),
 };
 
 export default defineAgent({

@@ -13,8 +13,9 @@ number. The rest by variables:
   PEER_REQUEST what the request handler does: "accept", "reject", "never", or seconds before it accepts
   PEER_ENTRY   what a job does whose metadata does not say; words of it are parted by spaces:
                "return", "wait FILE" until it is there, "sleep SECONDS", "participant" until one has come and gone,
-               "raise", "leak" until it has no memory left, which raises, "exit CODE" at once, "kill" itself, "ignore" whatever asks it to end, "avatar URL" gives a
-               provider there what plugins give one, "connect" joins the room
+               "raise", "leak" until it has no memory left, which raises, "exit CODE" at once, "kill" itself,
+               "ignore" whatever asks it to end, "avatar URL" gives a provider there what plugins give one,
+               "connect" joins the room, and "leave" leaves it
 PEER_ENTRY and metadata may have several such steps, with ", " between them. A job ends after the last one.
 """
 
@@ -163,6 +164,8 @@ async def step(job: JobContext, what: str, *of: str) -> None:
             await asyncio.to_thread(avatar, *of)
         case "connect":
             await job.connect()
+        case "leave":
+            await job.room.disconnect()
         case _:
             raise ValueError(f"no such step: {what}")
 

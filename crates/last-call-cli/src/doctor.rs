@@ -123,9 +123,7 @@ fn look(options: &Options, own: BTreeMap<String, String>) -> Result<Vec<Finding>
     let exit = time(options.exit_within, "--exit-within", "LAST_CALL_EXIT_WITHIN", 5)?;
 
     let platform = options.platform.or(grace.map(|grace| grace.platform)).unwrap_or(Platform::Kubernetes);
-    let mut of_platform =
-        grace.unwrap_or(Grace { platform, set: None, pre_stop: Duration::ZERO, extends: false });
-    of_platform.platform = platform;
+    let mut of_platform = Grace { platform, ..grace.unwrap_or(Grace::of(platform)) };
     of_platform.set = options.grace_period.or(of_platform.set);
     of_platform.extends &= platform == Platform::Systemd;
 
@@ -133,20 +131,14 @@ fn look(options: &Options, own: BTreeMap<String, String>) -> Result<Vec<Finding>
     found.extend(program::supervisors(program));
     let forward =
         program::option(guard, "--forward").or_else(|| env.get("LAST_CALL_FORWARD").map(String::as_str));
-    found.extend(texts(program, place.as_deref(), !given.is_empty(), forward, drain));
+    found.extend(texts(program, place.as_deref(), !given.is_empty(), forward));
     found.extend(settings::check(&env, guard, program));
     Ok(found)
 }
 
 /// What the program's own text and the files beside it say. `place` is where it starts on this machine; without one it is
 /// in an image.
-fn texts(
-    program: &[String],
-    place: Option<&Path>,
-    given: bool,
-    forward: Option<&str>,
-    drain: Duration,
-) -> Vec<Finding> {
+fn texts(program: &[String], place: Option<&Path>, given: bool, forward: Option<&str>) -> Vec<Finding> {
     let mut found = Vec::new();
     let (mut source, mut dotenv, mut installed) = (None, None, None);
     if let (Some(script), Some(place)) = (program::script(program), place) {
@@ -172,7 +164,7 @@ fn texts(
     }
     found.extend(program::bypasses(program, source.as_deref(), dotenv.as_deref()));
     let setting = sdk::setting(program, source.as_deref());
-    found.push(sdk::drain(installed.as_ref(), program, setting.as_ref(), forward, drain));
+    found.push(sdk::drain(installed.as_ref(), program, setting.as_deref(), forward));
     found
 }
 

@@ -58,9 +58,6 @@ pub enum DownstreamInput {
     Heard(FromDownstream),
     /// guard measures by itself, and this is the load: what the downstream says of its own counts no more.
     Measured(Load),
-    /// The server ended this job [on purpose](crate::ended_on_purpose): whatever its process dies of now, its call is not
-    /// rescued.
-    EndedOnPurpose(JobId),
     /// The downstream's connection is gone; its process may live, and its jobs too.
     Hangup,
     /// The downstream's process is gone, and every job process with it.
@@ -128,11 +125,6 @@ impl Downstream {
             DownstreamInput::Measured(load) => {
                 self.measured = Some(load);
                 self.weigh();
-            }
-            DownstreamInput::EndedOnPurpose(job) => {
-                if let Some(may_be_rescued) = self.jobs.get_mut(&job) {
-                    *may_be_rescued = false;
-                }
             }
             DownstreamInput::Hangup => self.gone(),
             DownstreamInput::Died => self.died(),
@@ -213,9 +205,12 @@ impl Downstream {
     }
 
     fn told(&mut self, job: JobId, reason: StopReason) {
-        // The call goes on, and so another agent comes before this one goes (DRAIN-6).
         if reason == StopReason::DrainDeadline {
+            // The call goes on, and so another agent comes before this one goes (DRAIN-6).
             self.orphaned(&job);
+        } else if let Some(may_be_rescued) = self.jobs.get_mut(&job) {
+            // Its agent has left, or was ended by somebody: whatever its process dies of now (CALL-2).
+            *may_be_rescued = false;
         }
         self.send(ToDownstream::Termination(job));
     }

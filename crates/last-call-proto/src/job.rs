@@ -4,7 +4,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::message::JobId;
 
@@ -35,17 +34,6 @@ pub enum Stop {
     Told,
     /// Its entrypoint returned or was cancelled; only its shutdown callbacks still run.
     Finishing,
-}
-
-/// In this time a death is heard of here that made livekit-server end the job. Whoever was asked to leave has ten seconds
-/// for it in the SDKs, and is killed after that.
-const DEATH_HEARD_WITHIN: Duration = Duration::from_secs(1);
-
-/// Whether a job whose agent dies so long after the server ended it was ended on purpose. The server ends the job of each
-/// agent that leaves its room, also by its death, and says no reason: so its word may be here before the news of the death.
-#[must_use]
-pub fn ended_on_purpose(since: Duration) -> bool {
-    since > DEATH_HEARD_WITHIN
 }
 
 /// Overdue jobs kept at most; the server would have to lose that many assignments on one connection.
@@ -86,15 +74,11 @@ impl JobTable {
         u32::try_from(self.0.values().filter(|state| wanted(**state)).count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a death of the job's process now is no end that anybody asked for (CALL-2). `since` is how long ago the
-    /// server ended the job, if it did.
+    /// Whether a death of the job's process now is no end that anybody asked for (CALL-2). livekit-server ends the job of
+    /// each agent that leaves its room; of one that died it finds out 20 s later.
     #[must_use]
-    pub fn may_be_rescued(&self, job: &JobId, since: Option<Duration>) -> bool {
-        match self.get(job) {
-            Some(JobState::Running(Stop::No)) => true,
-            Some(JobState::Running(Stop::Told)) => since.is_some_and(|since| !ended_on_purpose(since)),
-            _ => false,
-        }
+    pub fn may_be_rescued(&self, job: &JobId) -> bool {
+        self.get(job) == Some(JobState::Running(Stop::No))
     }
 
     /// Offers that are asked about.

@@ -36,7 +36,7 @@ pub use dispatcher::{
     ConnId, Dispatcher, DispatcherEvent, DispatcherInput, DispatcherOutput, DispatcherTimer,
 };
 pub use downstream::{Downstream, DownstreamInput, DownstreamOutput, FromDownstream, ToDownstream};
-pub use job::{JobState, JobTable, Stop, ended_on_purpose};
+pub use job::{JobState, JobTable, Stop};
 pub use message::{Answer, FromServer, JobId, Load, Report, Status, ToServer};
 pub use outbox::Outbox;
 pub use policy::Policy;

@@ -38,7 +38,6 @@ mod shim;
 mod stand;
 mod tally;
 
-pub use connection::livekit_agents_drains_well;
 pub(crate) use guarded::{FromWorker, Guarded};
 pub use options::GuardOptions;
 pub use run::run_guard;

@@ -204,7 +204,7 @@ impl JobContext {
     }
 
     /// Says that the job's own process died without an end of its own: its call may be rescued (CALL-2), where the worker
-    /// was asked to, and the job was not told to stop: by the server not a second ago, which may be for this death. For an entrypoint that has a process for the job.
+    /// was asked to, and the job was not told to stop. For an entrypoint that has a process for the job.
     pub fn process_died(&self) {
         // A worker that is gone rescues nothing.
         let _ = self.0.events.send(FromUser::Died(JobId::from(self.id())));

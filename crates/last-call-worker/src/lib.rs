@@ -60,7 +60,7 @@ pub use command_line::{matches, no_file, parse};
 pub use config::api_secret;
 pub use error::{DialError, StartError, UrlError};
 pub use exit::Exit;
-pub use guard::{GuardOptions, livekit_agents_drains_well, run_guard};
+pub use guard::{GuardOptions, run_guard};
 pub use init::look_after;
 pub use job::{
     Draining, Error, JobContext, JobInfo, JobType, ParticipantInfo, RoomInfo, StopReason, Stopping,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use last_call_proto::{Input, JobId, Link as LinkState, Loss, Policy, Timer, Worker, ended_on_purpose};
+use last_call_proto::{Input, JobId, Link as LinkState, Loss, Policy, Timer, Worker};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval};
@@ -290,7 +290,7 @@ impl Link {
     /// First the rescue, then the report of the job's end.
     fn orphaned(&self, job: &JobId) {
         if let Some(rescues) = &self.rescues
-            && self.core.jobs().may_be_rescued(job, self.keep.ended_since(job))
+            && self.core.jobs().may_be_rescued(job)
         {
             rescues.orphaned(job, true);
         }
@@ -298,11 +298,6 @@ impl Link {
 
     fn worker_said(&mut self, said: FromWorker) {
         if let Runner::Guarded(guarded) = &mut self.runner {
-            for (job, since) in self.keep.ended() {
-                if ended_on_purpose(since) {
-                    guarded.ended_on_purpose(job.clone());
-                }
-            }
             guarded.heard(said);
         }
         self.hear_of_guarded();

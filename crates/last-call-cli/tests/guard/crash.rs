@@ -3,14 +3,13 @@
 //! Owns what their callers are left with: one agent for each call that had one. Refuses the ways in which the API fails,
 //! which are tested beside the rescue.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use last_call_testkit::{Child, Job, LiveKit, Participant, Peer, Python, Signal, processes, proto, skip};
-use proto::participant_info::{Kind, State};
+use proto::participant_info::State;
 
 use crate::rig::{
-    Rig, SOON, event, gone, guarded, leaves_with, log, logged, main_process, signal, until, worker,
+    Rig, SOON, agents, all_started, gone, guarded, leaves_with, log, logged, main_process, on, signal, until,
+    worker,
 };
 
 /// A server with people in its rooms, and a worker behind guard.
@@ -46,7 +45,7 @@ impl Scene {
 
     /// The processes of all jobs that have started, in order.
     fn started(&self) -> Vec<i64> {
-        started(&self.guard)
+        all_started(&self.guard)
     }
 
     /// Waits until this many jobs have started in all.
@@ -57,12 +56,17 @@ impl Scene {
 
     /// Waits until so many agents are in a room.
     fn await_agents(&self, room: &str, count: usize) {
-        let agents = || {
-            let people = self.server.api().list_participants(room).unwrap_or_default();
-            people.iter().filter(|one| one.kind() == Kind::Agent).count()
-        };
         until(&format!("{count} agents in {room}; guard said:\n{}", self.guard.output()), || {
-            agents() == count
+            agents(&self.server, room).len() == count
+        });
+    }
+
+    /// Waits until the server lists a job of this room: of one that it does not list it says nothing.
+    fn await_jobs_listed(&self, room: &str) {
+        let has_job =
+            |one: &proto::AgentDispatch| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty());
+        until("its job to be listed", || {
+            self.server.api().list_dispatch(room).is_ok_and(|listed| listed.iter().any(has_job))
         });
     }
 
@@ -87,15 +91,10 @@ impl Scene {
 /// A worker behind guard that takes jobs of this server; `None` where its SDK is missing.
 fn registered(peer: Peer, options: &[&str], server: &LiveKit) -> Result<Option<Child>> {
     let Some(worker) = worker(peer, &server.url()) else { return Ok(None) };
-    let worker = server.env().into_iter().fold(worker, |worker, (name, value)| worker.env(name, value));
-    let worker = worker.env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
+    let worker = on(server, worker).env("PEER_IDLE", "3").env("LIVEKIT_AGENT_NAME", "bar");
     let guard = guarded(worker, options).spawn()?;
     log(&guard, "registered");
     Ok(Some(guard))
-}
-
-fn started(guard: &Child) -> Vec<i64> {
-    guard.lines().iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
 }
 
 /// The only worker is killed with three calls.
@@ -174,12 +173,12 @@ fn call_1_the_calls_of_a_killed_worker_go_to_the_one_beside_it() -> Result<()> {
     }
     let Some(beside) = registered(Peer::Python1_8_9, &[], &scene.server)? else { return Ok(()) };
     signal(main_process(&scene.guard), Signal::SIGKILL);
-    until("agents of the other worker", || started(&beside).len() == ROOMS.len());
+    until("agents of the other worker", || all_started(&beside).len() == ROOMS.len());
     ROOMS.iter().for_each(|room| scene.await_agents(room, 1));
     scene.end(&ROOMS)?;
     beside.signal(Signal::SIGTERM)?;
     leaves_with(&beside, 0);
-    let all = scene.started().len() + started(&beside).len();
+    let all = scene.started().len() + all_started(&beside).len();
     assert_eq!(all, 2 * ROOMS.len(), "an agent too many\n{}\n{}", scene.guard.output(), beside.output());
     Ok(())
 }
@@ -237,25 +236,41 @@ fn call_2_jobs_of_node_that_die_have_an_agent_again() -> Result<()> {
     jobs_die(Peer::Node)
 }
 
+/// As native code does at the interpreter's end.
+fn crashes_on_its_way_out(peer: Peer) -> Result<()> {
+    let Some(scene) = Scene::new(peer, &[], &["one"])? else { return Ok(()) };
+    let file = scene.directory.path().join("one");
+    scene.dispatch("one", &format!("connect, wait {}, leave, sleep 0.5, kill", file.display()))?;
+    scene.await_jobs_listed("one");
+    std::fs::write(file, "")?;
+    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
+    scene.end(&["one"])?;
+    assert_eq!((scene.dispatches("one")?.len(), scene.started().len()), (1, 1), "{}", scene.guard.output());
+    Ok(())
+}
+
+#[test]
+fn call_2_an_agent_of_python_that_left_and_crashes_is_not_replaced() -> Result<()> {
+    crashes_on_its_way_out(Peer::Python1_8_9)
+}
+
+#[test]
+fn call_2_an_agent_of_node_that_left_and_crashes_is_not_replaced() -> Result<()> {
+    crashes_on_its_way_out(Peer::Node)
+}
+
 #[test]
 fn call_2_an_agent_that_is_removed_and_killed_later_is_not_replaced() -> Result<()> {
     let Some(scene) = Scene::new(Peer::Python1_8_9, &[], &["one"])? else { return Ok(()) };
     scene.dispatch("one", "connect, ignore")?;
     scene.await_agents("one", 1);
-    let agent = || {
-        let people = scene.server.api().list_participants("one").unwrap_or_default();
-        people.into_iter().find(|one| one.kind() == Kind::Agent)
-    };
-    // One that has not got there yet comes back, and of one whose job it does not list the server says nothing.
+    let agent = || agents(&scene.server, "one").pop();
+    // One that has not got there yet comes back.
     until("an agent to be there", || agent().is_some_and(|one| one.state() == State::Active));
-    let has_job = |one: &proto::AgentDispatch| one.state.as_ref().is_some_and(|state| !state.jobs.is_empty());
-    until("its job to be listed", || {
-        scene.server.api().list_dispatch("one").is_ok_and(|listed| listed.iter().any(has_job))
-    });
+    scene.await_jobs_listed("one");
     scene.server.api().remove_participant("one", &agent().expect("it is there").identity)?;
     until("no agent to be there", || agent().is_none());
-    // What is tried is that this takes longer than a death is heard of.
-    std::thread::sleep(Duration::from_secs(2));
+    log(&scene.guard, "job told to stop");
     signal(scene.await_started(1)[0], Signal::SIGKILL);
     until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
     scene.end(&["one"])?;

@@ -91,7 +91,7 @@ fn agents_6724_a_blocked_worker_of_1_5_7_drains() {
 
 #[test]
 fn agents_4664_agents_5519_who_swallows_the_exit_is_ended() {
-    let options = ["--exit-within", "500ms", "--forward", "when-idle"];
+    let options = ["--exit-within", "500ms"];
     let Some(rig) = Rig::new(Peer::Python1_3_12, &options, &BLOCKS) else { return };
     let worker = main_process(&rig.guard);
     block(&rig);
@@ -115,8 +115,8 @@ fn agents_5282_agents_6512_the_drain_deadline_holds() {
 
 #[test]
 fn agents_4268_the_first_call_that_ends_does_not_end_the_others() {
-    // Told with the signal, which is what it gets by its version.
-    let Some(rig) = Rig::new(Peer::Python1_8_9, &[], &[("PEER_IDLE", "2")]) else { return };
+    let options = ["--forward", "now"];
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
     let (_, second) = (rig.call("AJ_1"), rig.call("AJ_2"));
     let mark = rig.stub.mark();
     rig.send(Signal::SIGTERM);
@@ -127,6 +127,25 @@ fn agents_4268_the_first_call_that_ends_does_not_end_the_others() {
     rig.declines("AJ_3");
     assert!(processes::runs(second), "left its caller\n{}", rig.guard.output());
     rig.finish("AJ_2");
+    rig.leaves_with(0);
+    stays_full(&rig, mark);
+}
+
+/// Its own drain may then wait for ever.
+#[test]
+fn a_worker_of_1_8_9_whose_calls_end_at_once_drains() {
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &[], &[]) else { return };
+    let ids: Vec<_> = (1..=8).map(|number| format!("AJ_{number}")).collect();
+    for id in &ids {
+        rig.call(id);
+    }
+    let mark = rig.stub.mark();
+    rig.send(Signal::SIGTERM);
+    rig.await_status(mark, WorkerStatus::WsFull);
+    ids.iter().for_each(|id| rig.make(id));
+    for id in &ids {
+        rig.end(id);
+    }
     rig.leaves_with(0);
     stays_full(&rig, mark);
 }
@@ -175,8 +194,7 @@ fn js_2151_an_assignment_that_never_comes_holds_nobody() {
 
 #[test]
 fn a_worker_that_is_not_to_be_told_before_it_is_idle_is_not() {
-    let options = ["--forward", "when-idle"];
-    let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
+    let Some(rig) = Rig::new(Peer::Python1_8_9, &[], &[]) else { return };
     rig.call("AJ_1");
     rig.send(Signal::SIGTERM);
     rig.declines("AJ_2");
@@ -191,6 +209,14 @@ fn a_worker_that_is_not_to_be_told_before_it_is_idle_is_not() {
 #[track_caller]
 fn cut_off(rig: &Rig) -> String {
     log(&rig.guard, "left: jobs were cut off")["cut_off"].as_str().expect("text").to_owned()
+}
+
+/// The worker dies with its one call: guard leaves with this code, and says that the call was cut off.
+#[track_caller]
+fn dies_with_its_call(rig: &Rig, code: i32) {
+    signal(main_process(&rig.guard), Signal::SIGKILL);
+    rig.leaves_with(code);
+    assert_eq!(cut_off(rig), "AJ_1");
 }
 
 #[test]
@@ -210,15 +236,13 @@ fn drain_8_sigquit_with_a_server_that_does_not_answer_says_what_was_cut_off() {
 
 #[test]
 fn drain_8_calls_of_a_worker_that_dies_in_the_drain_are_cut_off_where_nobody_rescues_them() {
-    let options = ["--rescue", "off", "--forward", "when-idle"];
+    let options = ["--rescue", "off"];
     let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
     rig.call("AJ_1");
     let mark = rig.stub.mark();
     rig.send(Signal::SIGTERM);
     rig.await_status(mark, WorkerStatus::WsFull);
-    signal(main_process(&rig.guard), Signal::SIGKILL);
-    rig.leaves_with(4);
-    assert_eq!(cut_off(&rig), "AJ_1");
+    dies_with_its_call(&rig, 4);
 }
 
 #[test]
@@ -226,9 +250,7 @@ fn drain_8_a_worker_that_dies_and_is_not_started_again_leaves_its_own_code() {
     let options = ["--rescue", "off", "--restart", "never"];
     let Some(rig) = Rig::new(Peer::Python1_8_9, &options, &[]) else { return };
     let job = rig.call("AJ_1");
-    signal(main_process(&rig.guard), Signal::SIGKILL);
-    rig.leaves_with(128 + 9);
-    assert_eq!(cut_off(&rig), "AJ_1");
+    dies_with_its_call(&rig, 128 + 9);
     gone(job);
 }
 
@@ -239,9 +261,7 @@ fn drain_8_a_worker_that_leaves_its_calls_and_says_0_has_cut_them_off() {
     };
     let Some(rig) = Rig::start(Peer::Python1_8_9, &[], zero) else { return };
     rig.call("AJ_1");
-    signal(main_process(&rig.guard), Signal::SIGKILL);
-    rig.leaves_with(4);
-    assert_eq!(cut_off(&rig), "AJ_1");
+    dies_with_its_call(&rig, 4);
 }
 
 #[test]

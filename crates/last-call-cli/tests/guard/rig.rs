@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use last_call_testkit::{Child, Event, Job, Launch, Peer, Signal, Stub, processes, proto, skip};
+use last_call_testkit::{Child, Event, Job, Launch, LiveKit, Peer, Signal, Stub, processes, proto, skip};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use proto::participant_info::Kind;
 use proto::worker_message::Message;
 use proto::{JobStatus, WorkerStatus};
 use serde_json::Value;
@@ -51,6 +52,18 @@ pub(crate) fn settled(program: Launch, url: &str) -> Launch {
         .env("LIVEKIT_API_SECRET", SECRET)
         .env("LAST_CALL_GUARD_HTTP", "127.0.0.1:0")
         .env("LAST_CALL_LOG_FORMAT", "json")
+}
+
+/// The same for this server, by its own keys.
+pub(crate) fn on(server: &LiveKit, program: Launch) -> Launch {
+    server.env().into_iter().fold(program, |program, (name, value)| program.env(name, value))
+}
+
+/// The agents in a room, as the server says.
+pub(crate) fn agents(server: &LiveKit, room: &str) -> Vec<proto::ParticipantInfo> {
+    let mut people = server.api().list_participants(room).unwrap_or_default();
+    people.retain(|one| one.kind() == Kind::Agent);
+    people
 }
 
 /// The same behind guard, which is the leader of a process group, as a shell would make it.
@@ -123,7 +136,19 @@ impl Rig {
     pub(crate) fn call(&self, id: &str) -> i64 {
         self.offer(self.lasting(id));
         assert!(self.answer(id), "{id} is declined\n{}", self.guard.output());
-        started(&self.guard, id)
+        let process = started(&self.guard, id);
+        self.await_spare();
+        process
+    }
+
+    /// Waits until livekit-agents has another process warm: one that ends while another starts may be said to have failed
+    /// (python/cpython#130895).
+    fn await_spare(&self) {
+        let warmed =
+            || self.guard.lines().iter().filter(|line| line.text.contains("\"process initialized\"")).count();
+        if warmed() > 0 {
+            until("a spare process", || warmed() > all_started(&self.guard).len());
+        }
     }
 
     /// Offers a job that must be declined.
@@ -225,6 +250,11 @@ pub(crate) fn main_process(guard: &Child) -> i64 {
 pub(crate) fn event(line: &str, event: &str) -> Option<Value> {
     let said: Value = serde_json::from_str(line.strip_prefix("peer ")?).ok()?;
     (said["event"] == event).then_some(said)
+}
+
+/// The processes of all jobs that have started, in order.
+pub(crate) fn all_started(guard: &Child) -> Vec<i64> {
+    guard.lines().iter().filter_map(|line| event(&line.text, "started")?["pid"].as_i64()).collect()
 }
 
 /// Waits until a job runs; the process that it runs in.

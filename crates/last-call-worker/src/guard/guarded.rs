@@ -165,11 +165,6 @@ impl Guarded {
         self.handle(DownstreamInput::Measured(load));
     }
 
-    /// The server ended this job, and not because its agent died.
-    pub(crate) fn ended_on_purpose(&mut self, job: JobId) {
-        self.handle(DownstreamInput::EndedOnPurpose(job));
-    }
-
     /// A frame of the server, before the link's core hears of it.
     pub(crate) fn received(&mut self, incoming: &Incoming, frame: Bytes) {
         match incoming {

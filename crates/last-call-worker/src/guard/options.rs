@@ -59,7 +59,7 @@ pub struct GuardOptions {
     pub(super) answer_within: Duration,
 
     /// When the worker is told of a drain: with the signal, or when its last call is over [default: now for
-    /// livekit-agents from 1.8.9 on, when-idle for all others]
+    /// workers of Last Call, when-idle for all others]
     #[arg(long, env = "LAST_CALL_FORWARD", value_name = "WHEN", help_heading = "Worker")]
     pub(super) forward: Option<ForwardWhen>,
     /// When a worker that ended is started again; one that never registered is not

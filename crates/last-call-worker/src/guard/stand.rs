@@ -304,7 +304,7 @@ impl Stand {
 
     fn arrived(&mut self, arrival: Arrival, state: &mut State) {
         state.late_at = None;
-        let drains_well = arrival.connection.sdk.drains_well(&arrival.request.version);
+        let drains_well = arrival.connection.sdk.drains_well();
         // The first one is what operators see.
         self.info.get_or_init(|| WorkerInfo {
             agent_name: arrival.request.agent_name.clone(),

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use last_call_proto::{JobId, Worker};
 use livekit_protocol as livekit;
@@ -20,8 +19,6 @@ pub(crate) struct Keep {
     offers: HashMap<JobId, Offer>,
     /// The latest assignment, until the core has said what becomes of it.
     assigned: Option<(JobId, Assigned)>,
-    /// When the server ended jobs that run.
-    ended: HashMap<JobId, Instant>,
 }
 
 struct Offer {
@@ -92,21 +89,6 @@ impl Keep {
         Some(Launch { info: Arc::new(assigned.info), given })
     }
 
-    /// The server has ended this job.
-    pub(super) fn end(&mut self, job: &JobId) {
-        self.ended.insert(job.clone(), Instant::now());
-    }
-
-    /// How long ago the server ended this job, if it did.
-    pub(super) fn ended_since(&self, job: &JobId) -> Option<Duration> {
-        self.ended.get(job).map(Instant::elapsed)
-    }
-
-    /// Jobs that the server has ended, and how long ago.
-    pub(super) fn ended(&self) -> impl Iterator<Item = (&JobId, Duration)> {
-        self.ended.iter().map(|(job, at)| (job, at.elapsed()))
-    }
-
     pub(super) fn forget(&mut self, job: &JobId) {
         self.offers.remove(job);
     }
@@ -115,6 +97,5 @@ impl Keep {
     pub(super) fn prune(&mut self, core: &Worker) {
         self.assigned = None;
         self.offers.retain(|job, _| core.jobs().get(job).is_some());
-        self.ended.retain(|job, _| core.jobs().get(job).is_some());
     }
 }

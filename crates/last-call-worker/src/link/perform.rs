@@ -141,12 +141,12 @@ impl Link {
     fn ask(&mut self, asked: Output) {
         // From the job's answer to its assignment, whoever runs it.
         let answered = if let Output::Launch(job) = &asked { self.assigned(job) } else { None };
-        let deadline =
-            if let Output::Tell(_, reason) = &asked { Some(self.stop_deadline(*reason)) } else { None };
-        let draining = Draining { deadline: self.drain_deadline() };
-        if let Output::Tell(job, StopReason::Terminated) = &asked {
-            self.keep.end(job);
+        let mut deadline = None;
+        if let Output::Tell(job, reason) = &asked {
+            deadline = Some(self.stop_deadline(*reason));
+            self.watched.told(job, *reason);
         }
+        let draining = Draining { deadline: self.drain_deadline() };
         let Self { runner, keep, watched, source, rescues, .. } = self;
         let runner = match runner {
             Runner::Code(runner) => runner,
@@ -174,7 +174,6 @@ impl Link {
                 if let (Some(rescues), StopReason::DrainDeadline) = (&*rescues, reason) {
                     rescues.orphaned(&job, false);
                 }
-                watched.told(&job, reason);
                 runner.tell(&job, reason, deadline.unwrap_or(draining.deadline));
             }
             Output::Cancel(job) => {

@@ -231,6 +231,7 @@ impl Watched {
             StopReason::Requested => "shutdown_requested",
             StopReason::DrainDeadline => "drain_deadline",
         };
+        tracing::info!(job_id = %job, why = what, "job told to stop");
         self.spans.happened(job, what);
     }
 
