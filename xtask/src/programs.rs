@@ -121,7 +121,7 @@ pub(crate) const GUARDED: LeftOut = &[
         ],
     ),
     ("guard has no spans", &["each_outage_of_a_collector_is_one_warning_for_each_kind"]),
-    ("a message that guard does not know is passed on", &["wire_1_messages_that_make_no_sense"]),
+    ("a message that guard does not know is passed on", &["wire_1_messages_that_make_no_sense_are_counted"]),
     (
         "the program that starts is probe itself, without guard",
         &["a_binary_that_a_deploy_replaces_starts_no_other_version"],

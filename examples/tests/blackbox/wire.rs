@@ -9,7 +9,7 @@ use last_call_testkit::{Cut, Event, Job, Options, Signal, Stub, What};
 use prost::Message as _;
 use serde_json::json;
 
-use crate::rig::{probe, until};
+use crate::rig::{Running, probe, until};
 use crate::seen::{Seen, is_full};
 
 /// Opcodes, and the bit of a frame that is the last of its message.
@@ -69,10 +69,9 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-#[test]
-fn wire_1_messages_that_make_no_sense_are_counted_and_survived() {
-    let stub = stub();
-    let worker = probe(stub.url()).register(&stub, &[]);
+/// A worker with the job `call`, which has heard much that makes no sense on its connection, and all of it.
+fn told_nonsense(stub: &Stub) -> (Running, u64) {
+    let worker = probe(stub.url()).register(stub, &[]);
     stub.run_job("call", json!({"sleep": 3600}));
     let connection = stub.registered().expect("registered");
     let truncated = encoded(assignment("call"));
@@ -99,11 +98,25 @@ fn wire_1_messages_that_make_no_sense_are_counted_and_survived() {
     ] {
         stub.send(connection, message).expect("the connection stands");
     }
-    // All of it came, and the same connection goes on.
     stub.run_job("after", json!({}));
     assert_eq!(stub.end_of("after").status(), JobStatus::JsSuccess);
+    (worker, connection)
+}
+
+#[test]
+fn wire_1_messages_that_make_no_sense_are_survived() {
+    let stub = stub();
+    let (worker, connection) = told_nonsense(&stub);
     assert_eq!(stub.registered(), Some(connection));
     assert_eq!(worker.diary("call"), ["started"], "one job, started once");
+    stub.terminate("call").expect("the connection stands");
+    assert_eq!(stub.end_of("call").status(), JobStatus::JsSuccess);
+}
+
+#[test]
+fn wire_1_messages_that_make_no_sense_are_counted_and_each_kind_is_told_once() {
+    let stub = stub();
+    let (worker, _) = told_nonsense(&stub);
     for reason in ["undecodable", "text", "unknown", "out_of_order"] {
         worker.await_metric(&format!("last_call_frames_rejected_total{{reason=\"{reason}\"}}"), 1.0);
     }
@@ -120,8 +133,6 @@ fn wire_1_messages_that_make_no_sense_are_counted_and_survived() {
     let mut kinds = complaints();
     kinds.dedup();
     assert_eq!((kinds.len(), complaints().len()), (4, 4), "each kind is logged once: {kinds:?}");
-    stub.terminate("call").expect("the connection stands");
-    assert_eq!(stub.end_of("call").status(), JobStatus::JsSuccess);
 }
 
 #[test]
