@@ -6,6 +6,7 @@
 
 mod keep;
 mod perform;
+mod report;
 mod solo;
 #[cfg(test)]
 mod tests;
@@ -33,14 +34,16 @@ use crate::rescue::Rescues;
 use crate::runner::{FromUser, TaskRunner};
 use crate::signal::ToLink;
 use crate::socket::{Socket, SocketEvent};
+use crate::start::RESCUES_WITHIN;
 use crate::systemd::Systemd;
 use crate::timers::every;
 use crate::wire;
 
 pub(crate) use keep::Keep;
 pub(crate) use perform::{CLOSE_WITHIN, agent_identity};
+pub(crate) use report::Report;
 pub(crate) use solo::Solo;
-pub(crate) use watched::{Report, Watched};
+pub(crate) use watched::Watched;
 
 /// How often an idle link shows that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -141,9 +144,17 @@ impl Link {
         loop {
             self.beat.beat();
             if let Some(outcome) = self.settle().await {
-                let report = self.watched.report(outcome);
-                if let Runner::Code(runner) = self.runner {
+                let mut report = self.watched.report(outcome);
+                let Self { runner, rescues, mut signals, mut control, .. } = self;
+                if let Runner::Code(runner) = runner {
                     runner.leave();
+                }
+                if let Some(rescues) = rescues {
+                    let (lost, forced) = tokio::select! {
+                        lost = rescues.settle(RESCUES_WITHIN) => (lost, false),
+                        () = forced(&mut signals, &mut control) => (rescues.settle(Duration::ZERO).await, true),
+                    };
+                    report.lost(lost, forced);
                 }
                 return report;
             }
@@ -198,8 +209,12 @@ impl Link {
             },
             Control::Quiet => self.core.handle(Input::Quiet),
             Control::Unquiet => self.core.handle(Input::Unquiet),
-            Control::Force => self.core.handle(Input::Force),
+            Control::Force => {
+                self.rescues_drain();
+                self.core.handle(Input::Force);
+            }
             Control::Drain(seen) => {
+                self.rescues_drain();
                 self.watched.drain_asked(*seen);
                 self.core.handle(Input::Drain);
             }
@@ -285,6 +300,12 @@ impl Link {
             FromUser::Worker(said) => return self.worker_said(said),
         };
         self.core.handle(input);
+    }
+
+    fn rescues_drain(&self) {
+        if let Some(rescues) = &self.rescues {
+            rescues.draining();
+        }
     }
 
     /// First the rescue, then the report of the job's end.
@@ -388,5 +409,25 @@ impl Link {
     fn rejected(&mut self, why: Rejected) {
         self.watched.rejected(why, &self.metrics);
         self.core.handle(Input::Garbage);
+    }
+}
+
+/// Waits for the word to leave at once.
+async fn forced(signals: &mut Option<ToLink>, control: &mut mpsc::UnboundedReceiver<Control>) {
+    loop {
+        let signal = async {
+            match signals {
+                Some(signals) => signals.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = tokio::select! {
+            next = signal => next,
+            Some(next) = control.recv() => next,
+            else => std::future::pending().await,
+        };
+        if matches!(next, Control::Force) {
+            return;
+        }
     }
 }

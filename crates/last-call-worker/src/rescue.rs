@@ -19,13 +19,13 @@ mod options;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::{JobId, Rescue, RescueLimits};
 use livekit_protocol as livekit;
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::call::Call;
@@ -39,7 +39,7 @@ use crate::metrics::Metrics;
 /// What the thread is given to answer, beyond what it is to wait.
 const ANSWER_WITHIN: Duration = Duration::from_millis(200);
 
-/// Tells the rescue of calls. None of it waits, but [`Rescues::settle`]. The thread ends when all clones are dropped.
+/// Tells the rescue of calls. Only [`Rescues::settle`] waits. The thread ends when all clones are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Rescues(mpsc::UnboundedSender<Order>);
 
@@ -60,12 +60,18 @@ impl Rescues {
         self.tell(Order::Orphaned(job.clone(), suspect));
     }
 
-    /// Blocks until no rescue is under way, or for so long; how many are left, each of which is logged. They stay in the
-    /// journal, where there is one.
-    pub(crate) fn settle(&self, within: Duration) -> usize {
-        let (done, settled) = std_mpsc::channel();
+    /// The worker drains: a call that is given up from now on is cut off by it.
+    pub(crate) fn draining(&self) {
+        self.tell(Order::Draining);
+    }
+
+    /// Waits until no rescue is under way, or for so long; the jobs whose calls are left without an agent: given up in the
+    /// drain, or neither dispatched again nor in a journal. Cancel safe: rescues go on.
+    pub(crate) async fn settle(&self, within: Duration) -> Vec<JobId> {
+        let (done, settled) = oneshot::channel();
         self.tell(Order::Settle(Instant::now() + within, done));
-        settled.recv_timeout(within.saturating_add(ANSWER_WITHIN)).unwrap_or(0)
+        let settled = tokio::time::timeout(within.saturating_add(ANSWER_WITHIN), settled).await;
+        settled.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     fn tell(&self, order: Order) {

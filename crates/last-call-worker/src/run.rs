@@ -221,7 +221,7 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
     let exit = match finished {
         Finished::Left(report) => {
             let exit = exit(&report);
-            log_outcome(&report, exit as u8, OUT_OF_BUDGET);
+            log_outcome(&report, exit as u8);
             Ok(exit)
         }
         Finished::PrewarmFailed(text) => Err(StartError::Prewarm(text)),
@@ -231,12 +231,9 @@ fn finish(started: Started, user: Runtime, exit: fn(&Report) -> Exit) -> Result<
     exit
 }
 
-/// Why jobs are cut off that nobody forced to end.
-pub(crate) const OUT_OF_BUDGET: &str = "the drain budget ran out";
-
 /// The last line of the log (DRAIN-8).
-pub(crate) fn log_outcome(report: &Report, exit_code: u8, why_cut_off: &str) {
-    let Report { outcome, succeeded, failed } = report;
+pub(crate) fn log_outcome(report: &Report, exit_code: u8) {
+    let Report { outcome, succeeded, failed, why_cut_off } = report;
     match outcome {
         Outcome::Forced(cut) if cut.is_empty() => {
             tracing::info!(succeeded, failed, exit_code, "left at once, as told: no job ran");
@@ -244,7 +241,7 @@ pub(crate) fn log_outcome(report: &Report, exit_code: u8, why_cut_off: &str) {
         Outcome::Finished => tracing::info!(succeeded, failed, exit_code, "left: every job had its end"),
         Outcome::CutOff(jobs) | Outcome::Forced(jobs) => {
             let cut_off = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            let why = if matches!(outcome, Outcome::CutOff(_)) { why_cut_off } else { "forced to leave" };
+            let why = if matches!(outcome, Outcome::CutOff(_)) { *why_cut_off } else { "forced to leave" };
             tracing::error!(succeeded, failed, cut_off, exit_code, why, "left: jobs were cut off");
         }
         Outcome::Refused => tracing::error!(exit_code, "left: the server refused the worker"),

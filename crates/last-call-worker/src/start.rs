@@ -81,7 +81,6 @@ pub(crate) struct Started {
     link: Link,
     operations: Option<std_mpsc::Receiver<()>>,
     supervisor: Option<Supervisor>,
-    rescues: Option<Rescues>,
     prewarm_failed: oneshot::Receiver<String>,
 }
 
@@ -89,9 +88,6 @@ impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
         let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
-        if let Some(rescues) = self.rescues {
-            rescues.settle(RESCUES_WITHIN);
-        }
         let deadline = Instant::now() + OPERATIONS_WITHIN;
         // Nothing is ever sent: each disconnects when its thread is done. They work side by side.
         let done = [self.supervisor.map(Supervisor::stop), self.operations];
@@ -184,7 +180,7 @@ pub(crate) fn serve(
         Some(pool) => (Some(pool.supervisor), pool.failed),
         None => (None, prewarm(worker.prewarm, user, warm, control)),
     };
-    Ok(Started { runtime, link, operations: Some(operations), supervisor, rescues, prewarm_failed })
+    Ok(Started { runtime, link, operations: Some(operations), supervisor, prewarm_failed })
 }
 
 fn info(program: &Program, agent_name: &str) -> WorkerInfo {
@@ -235,7 +231,7 @@ pub(crate) fn connect(
     };
     let link = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
-    Ok(Started { runtime, link, operations: None, supervisor: None, rescues: None, prewarm_failed })
+    Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
 }
 
 /// What a link is made of before prewarming is done.

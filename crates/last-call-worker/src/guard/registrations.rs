@@ -12,7 +12,7 @@ use bytes::Bytes;
 use last_call_proto::{Limits, Outcome, Phase, Policy};
 use livekit_protocol as livekit;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::connection::Arrival;
@@ -52,6 +52,8 @@ pub(super) struct Registrations {
     made: u64,
     /// A link that has left had registered.
     accepted: bool,
+    /// A link has panicked.
+    fault: bool,
     /// Connections of the worker whose link has left: the worker is told to end before they close, or it would take that
     /// for a fault and connect anew.
     left_open: Vec<mpsc::UnboundedSender<Message>>,
@@ -71,6 +73,7 @@ struct Slot {
     outlives: bool,
     /// Nobody may come back to it: it was let go.
     leaving: bool,
+    task: task::Id,
 }
 
 impl Slot {
@@ -111,6 +114,7 @@ impl Registrations {
             links: JoinSet::new(),
             made: 0,
             accepted: false,
+            fault: false,
             left_open: Vec::new(),
         }
     }
@@ -129,9 +133,8 @@ impl Registrations {
     pub(super) async fn left(&mut self) -> Option<Report> {
         let (number, report) = match self.links.join_next().await {
             Some(Ok(left)) => left,
-            // One that panicked has no number; its channel is closed.
-            Some(Err(_)) => {
-                self.slots.retain(|_, slot| !slot.link.is_closed());
+            Some(Err(fault)) => {
+                self.broke(&fault);
                 return None;
             }
             None => return std::future::pending().await,
@@ -147,6 +150,28 @@ impl Registrations {
             self.left_open.extend(slot.map(|slot| slot.connection));
         }
         Some(report)
+    }
+
+    /// A link panicked. Its calls go on in the worker, whose connection closes with it, so that the worker registers anew.
+    fn broke(&mut self, fault: &JoinError) {
+        self.fault = true;
+        self.slots.retain(|number, slot| {
+            let broke = slot.task == fault.id();
+            if broke {
+                let calls = slot.snapshot.borrow().jobs_held();
+                tracing::error!(
+                    calls,
+                    "a fault in guard has ended a registration: its calls go on, and guard follows them no more"
+                );
+                self.shown.change(|seen| seen.forget(*number));
+            }
+            !broke
+        });
+    }
+
+    /// Whether a link has panicked: nobody knows what became of its calls.
+    pub(super) fn fault(&self) -> bool {
+        self.fault
     }
 
     /// Whether the server has ever taken a registration.
@@ -227,7 +252,7 @@ impl Registrations {
         let (link, from_user) = mpsc::unbounded_channel();
         let (snapshot, seen) = watch::channel(Snapshot { phase: self.phase, ..Snapshot::default() });
         let made = self.link(&register, request, &query, Ends { orders, from_user, snapshot });
-        self.links.spawn(async move { (number, made.run().await) });
+        let task = self.links.spawn(async move { (number, made.run().await) }).id();
         tokio::spawn(self.shown.clone().follow(number, seen.clone()));
         match self.phase {
             Phase::Quiet => drop(control.send(Control::Quiet)),
@@ -250,6 +275,7 @@ impl Registrations {
             alone_since: None,
             outlives: false,
             leaving: false,
+            task,
         };
         self.slots.insert(number, slot);
         number

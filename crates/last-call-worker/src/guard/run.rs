@@ -35,7 +35,7 @@ use crate::observe::{Snapshot, Verb};
 use crate::options::Http;
 use crate::process::Ended;
 use crate::rescue::Which;
-use crate::run::{OUT_OF_BUDGET, as_a_program, log_outcome, log_panics};
+use crate::run::{as_a_program, log_outcome, log_panics};
 use crate::secret::Secret;
 use crate::signal::{Signals, ToLink};
 use crate::socket::Dialler;
@@ -90,13 +90,13 @@ fn guard(options: &GuardOptions, controls: Controls, command: MakeCommand) -> Re
 fn leave(left: &Left) -> ExitCode {
     let exit = Exit::from(&left.report.outcome);
     let code = match left.with.as_ref().map(code) {
+        _ if left.fault => Exit::Internal as u8,
         Some(code) if exit == Exit::Finished => said(code),
         // Its own code says that something failed, too.
         Some(code) if exit == Exit::CutOff && code != 0 => said(code),
         _ => exit as u8,
     };
-    let why = if left.died { "their worker ended" } else { OUT_OF_BUDGET };
-    log_outcome(&left.report, code, why);
+    log_outcome(&left.report, code);
     code.into()
 }
 

@@ -85,8 +85,8 @@ pub(super) struct Left {
     pub(super) report: Report,
     /// The worker's own end, where guard leaves because of it.
     pub(super) with: Option<Ended>,
-    /// Calls were cut off because the worker died in the drain.
-    pub(super) died: bool,
+    /// Guard itself had one, and lost sight of calls.
+    pub(super) fault: bool,
 }
 
 enum Happened {
@@ -102,7 +102,8 @@ enum Happened {
     LookIntoRooms,
     Left(Option<Report>),
     Process(Change),
-    Settled,
+    /// All rescues, but of these jobs' calls, which have no agent.
+    Settled(Vec<JobId>),
     Due(WardTimer),
     Late,
     Shown,
@@ -129,7 +130,9 @@ struct State {
     drained_at: Option<Instant>,
     leaving: Option<Leaving>,
     /// Waits for rescues that are under way when everything else is over.
-    settling: Option<JoinHandle<usize>>,
+    settling: Option<JoinHandle<Vec<JobId>>>,
+    /// Told to leave at once.
+    forced: bool,
 }
 
 impl State {
@@ -161,13 +164,13 @@ impl Stand {
             drained_at: None,
             leaving: None,
             settling: None,
+            forced: false,
         };
         self.ward(WardInput::Begin, &mut state);
         loop {
             if let (Some(leaving), None) = (state.leaving, &state.settling) {
                 let with = (leaving == Leaving::WithIt).then_some(state.last_end).flatten();
-                let (report, died) = state.tally.whole();
-                return Left { report, with, died };
+                return Left { report: state.tally.whole(), with, fault: self.registrations.fault() };
             }
             let happened = self.happens(&mut state).await;
             self.beat.beat();
@@ -186,7 +189,7 @@ impl Stand {
         let settled = async {
             match &mut state.settling {
                 // Who asked has panicked: nobody is to wait for that.
-                Some(settling) => drop(settling.await),
+                Some(settling) => settling.await.unwrap_or_default(),
                 None => std::future::pending().await,
             }
         };
@@ -214,7 +217,7 @@ impl Stand {
             left = self.registrations.left() => Happened::Left(left),
             jobs = self.rooms.gone() => Happened::Gone(jobs),
             change = state.process.next() => Happened::Process(change),
-            () = settled => Happened::Settled,
+            lost = settled => Happened::Settled(lost),
             _ = descendant => Happened::Descendant,
             _ = looks.tick() => Happened::LookIntoRooms,
             Some(timer) = due => Happened::Due(timer),
@@ -246,7 +249,10 @@ impl Stand {
             Happened::Descendant | Happened::LookIntoRooms => self.rooms.look(),
             Happened::Left(report) => self.left(report, state),
             Happened::Process(change) => self.changed(change, state),
-            Happened::Settled => state.settling = None,
+            Happened::Settled(lost) => {
+                state.settling = None;
+                state.tally.lost(lost, state.forced);
+            }
             Happened::Due(timer) => {
                 state.timers.remove(&timer);
                 self.ward(WardInput::Fired(timer), state);
@@ -289,12 +295,15 @@ impl Stand {
                     }
                 }
                 state.drained_at.get_or_insert(Instant::from_std(*seen));
+                self.rescues_drain();
                 self.ward(WardInput::Drain, state);
                 self.idle_if_alone(state);
             }
             Control::Force => {
-                if state.settling.take().is_some() {
+                state.forced = true;
+                if state.settling.is_some() {
                     tracing::warn!("told to leave at once, while calls are dispatched again");
+                    self.settle(Duration::ZERO, state);
                 }
                 self.ward(WardInput::Force, state);
                 self.idle_if_alone(state);
@@ -454,6 +463,7 @@ impl Stand {
                 WardOutput::Disarm(timer) => drop(state.timers.remove(&timer)),
                 WardOutput::GiveUp => {
                     tracing::error!("the worker is not started again: guard leaves with it");
+                    self.rescues_drain();
                     self.registrations.control(&Control::Drain(std::time::Instant::now()));
                     if self.registrations.is_empty() {
                         self.ward.handle(WardInput::Idle);
@@ -466,17 +476,26 @@ impl Stand {
 
     fn leave(&self, leaving: Leaving, state: &mut State) {
         state.leaving = Some(leaving);
-        if !self.registrations.is_empty() {
+        if !self.registrations.is_empty() || self.registrations.fault() {
             state.tally.abandon();
         }
-        state.settling = self.rescues.clone().map(|rescues| {
-            // What a platform was told to give is drain and exit; and no more.
-            let given = self.drain_within.saturating_add(self.exit_within);
-            let left = state.drained_at.and_then(|at| at.checked_add(given));
-            let left = left.map(|until| until.saturating_duration_since(Instant::now()));
-            let within = left.map_or(RESCUES_WITHIN, |left| left.min(RESCUES_WITHIN));
-            tokio::task::spawn_blocking(move || rescues.settle(within))
-        });
+        // What a platform was told to give is drain and exit; and no more.
+        let given = self.drain_within.saturating_add(self.exit_within);
+        let left = state.drained_at.and_then(|at| at.checked_add(given));
+        let left = left.map(|until| until.saturating_duration_since(Instant::now()));
+        self.settle(left.map_or(RESCUES_WITHIN, |left| left.min(RESCUES_WITHIN)), state);
+    }
+
+    /// Calls that are lost from now on are cut off.
+    fn rescues_drain(&self) {
+        if let Some(rescues) = &self.rescues {
+            rescues.draining();
+        }
+    }
+
+    fn settle(&self, within: Duration, state: &mut State) {
+        let settle = |rescues: Rescues| tokio::spawn(async move { rescues.settle(within).await });
+        state.settling = self.rescues.clone().map(settle);
     }
 
     /// Runs the command that looks at a worker which does not listen.

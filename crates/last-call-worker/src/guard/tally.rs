@@ -16,22 +16,24 @@ pub(super) struct Tally {
     running: BTreeSet<JobId>,
     /// The worker's process has ended, and is not started again.
     gone: bool,
-    cut_by_death: bool,
 }
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let report = Report { outcome: Outcome::Finished, succeeded: 0, failed: 0 };
-        Self { report, running: BTreeSet::new(), gone: false, cut_by_death: false }
+        Self { report: Report::new(), running: BTreeSet::new(), gone: false }
     }
 
     pub(super) fn outcome(&self) -> &Outcome {
         &self.report.outcome
     }
 
-    /// The whole, and whether calls were cut off because the worker ended for good.
-    pub(super) fn whole(self) -> (Report, bool) {
-        (self.report, self.cut_by_death)
+    pub(super) fn whole(self) -> Report {
+        self.report
+    }
+
+    /// The calls of these jobs lost their agents, and got no other one.
+    pub(super) fn lost(&mut self, lost: Vec<JobId>, forced: bool) {
+        self.report.lost(lost, forced);
     }
 
     /// A link has left.
@@ -53,18 +55,16 @@ impl Tally {
             Call::Ended(job) => drop(self.running.remove(job)),
             Call::Orphaned(job) if self.gone && !rescued => {
                 tracing::error!(job_id = %job, "cut off: its worker has ended, and no call is dispatched again");
-                self.cut_by_death = true;
+                self.report.why_cut_off = "their worker ended";
                 self.worsen(Outcome::CutOff(vec![job.clone()]));
             }
             Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
         }
     }
 
-    /// Links that were told to leave at once did not come back: nobody knows of the calls that they held.
+    /// Links that were told to leave at once did not come back, or had a fault: nobody knows of the calls that they held.
     pub(super) fn abandon(&mut self) {
-        tracing::error!(
-            "a connection to the server did not leave: the calls that it held are taken for cut off"
-        );
+        tracing::error!("calls that guard lost sight of are taken for cut off");
         self.worsen(Outcome::Forced(self.running.iter().cloned().collect()));
     }
 
@@ -119,9 +119,9 @@ mod tests {
             tally.heard(&began("AJ_1"), rescued);
             tally.ended(for_good);
             tally.heard(&Call::Orphaned("AJ_1".into()), rescued);
-            tally.left(Report { outcome: Outcome::Finished, succeeded: 0, failed: 1 });
-            let (report, died) = tally.whole();
-            assert_eq!((died, report.outcome != Outcome::Finished, report.failed), (cut, cut, 1));
+            tally.left(Report { failed: 1, ..Report::new() });
+            let report = tally.whole();
+            assert_eq!((report.outcome != Outcome::Finished, report.failed), (cut, 1));
         }
     }
 }

@@ -9,20 +9,11 @@ use last_call_proto::{
 };
 use tokio::sync::watch;
 
+use super::report::Report;
 use crate::error::DialError;
 use crate::metrics::{DeclineReason, Metrics, Outcome, Rejected};
 use crate::observe::{DrainProgress, Snapshot};
 use crate::otel::JobSpans;
-
-/// How a worker's life went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Report {
-    pub(crate) outcome: last_call_proto::Outcome,
-    /// Jobs that ended well.
-    pub(crate) succeeded: u32,
-    /// Jobs that failed, those cut off among them.
-    pub(crate) failed: u32,
-}
 
 /// What was seen so far.
 #[derive(Default)]
@@ -237,7 +228,7 @@ impl Watched {
 
     /// What the last log line says.
     pub(super) fn report(&self, outcome: last_call_proto::Outcome) -> Report {
-        Report { outcome, succeeded: self.succeeded, failed: self.failed }
+        Report { outcome, succeeded: self.succeeded, failed: self.failed, ..Report::new() }
     }
 
     /// Shows the state as it is now, if it differs from what was shown.

@@ -3,11 +3,11 @@
 //! Owns every call that runs here and every rescue that is under way. Refuses to decide: the core does.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::Arc;
 
 use last_call_proto::{JobId, Lineage, Rescue, RescueInput, RescueOutput, RescueTimer, Room, Verdict};
 use livekit_protocol as livekit;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,8 +24,10 @@ pub(super) enum Order {
     Assigned(Box<Call>),
     Ended(JobId),
     Orphaned(JobId, bool),
-    /// Say how many rescues are under way: when there is none, or at this time.
-    Settle(Instant, std_mpsc::Sender<usize>),
+    /// What is lost from now on counts.
+    Draining,
+    /// Say whose calls are left without an agent: when no rescue is under way, or at this time.
+    Settle(Instant, oneshot::Sender<Vec<JobId>>),
 }
 
 /// What came of something that the core wanted.
@@ -46,6 +48,8 @@ struct Dying {
     listed: BTreeSet<String>,
     /// Those that were there before a dispatch whose outcome is unknown.
     before: Option<BTreeSet<String>>,
+    /// It has been dispatched again.
+    asked: bool,
     /// What is to be said of its end.
     why: String,
 }
@@ -62,7 +66,10 @@ pub(super) struct Driver {
     later: Vec<(Call, bool)>,
     made: Made,
     tasks: JoinSet<Done>,
-    settling: Vec<(Instant, std_mpsc::Sender<usize>)>,
+    settling: Vec<(Instant, oneshot::Sender<Vec<JobId>>)>,
+    draining: bool,
+    /// Jobs whose calls were given up in the drain.
+    lost: Vec<JobId>,
 }
 
 impl Driver {
@@ -78,6 +85,8 @@ impl Driver {
             made: Made::default(),
             tasks: JoinSet::new(),
             settling: Vec::new(),
+            draining: false,
+            lost: Vec::new(),
         }
     }
 
@@ -129,6 +138,7 @@ impl Driver {
                 Some(call) => self.died(call, suspect),
                 None => tracing::debug!(%job, "an agent died whose call is not known here, or is over"),
             },
+            Order::Draining => self.draining = true,
             Order::Settle(at, done) => self.settling.push((at, done)),
         }
     }
@@ -146,6 +156,7 @@ impl Driver {
             untaken: None,
             listed: BTreeSet::new(),
             before: None,
+            asked: false,
             why: String::new(),
         };
         self.dying.insert(lineage.clone(), dying);
@@ -178,7 +189,8 @@ impl Driver {
         self.metrics.rescues_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         if pending == 0 {
             for (_, done) in self.settling.drain(..) {
-                let _ = done.send(0);
+                // Who asked may wait no more.
+                let _ = done.send(self.lost.clone());
             }
         }
     }
@@ -256,7 +268,8 @@ impl Driver {
 
     /// This dispatch is the call's.
     fn made(&mut self, lineage: &Lineage, dispatch: String, mark: Mark) {
-        if let Some(Dying { call, .. }) = self.dying.get(lineage) {
+        if let Some(Dying { call, asked, .. }) = self.dying.get_mut(lineage) {
+            *asked = true;
             let (room, first, attempt) = (&call.room, &mark.first, mark.attempt);
             tracing::info!(room, first, attempt, dispatch, "call dispatched again");
         }
@@ -301,6 +314,9 @@ impl Driver {
             }
         };
         self.metrics.rescues.of(label).inc();
+        if self.draining && matches!(label, Rescued::TooOften | Rescued::Targeted | Rescued::Failed) {
+            self.lost.push(JobId::from(call.job.as_str()));
+        }
         if let Some(next) = self.later.iter().position(|(call, _)| call.lineage() == *lineage) {
             let (call, suspect) = self.later.remove(next);
             self.died(call, suspect);
@@ -308,15 +324,20 @@ impl Driver {
     }
 
     fn overdue(&mut self) {
-        let pending = self.pending();
+        let mut lost = self.lost.clone();
+        // What the journal has, the next process does.
+        if self.journal.is_none() {
+            let waiting = self.dying.values().filter(|dying| !dying.asked).map(|dying| &dying.call);
+            let waiting = waiting.chain(self.later.iter().map(|(call, _)| call));
+            lost.extend(waiting.map(|call| JobId::from(call.job.as_str())));
+        }
         for Dying { call, why, .. } in self.dying.values() {
             let dead = call.dead().join(", ");
             tracing::error!(job = call.job, room = call.room, dead, why, "rescue not finished at the exit");
         }
         let now = Instant::now();
         for (_, done) in self.settling.extract_if(.., |(at, _)| *at <= now) {
-            // Who asked may wait no more.
-            let _ = done.send(pending);
+            let _ = done.send(lost.clone());
         }
     }
 

@@ -12,6 +12,9 @@ use livekit_protocol as livekit;
 use super::call::{ATTRIBUTE, Call, Made, Mark};
 use crate::api::{Api, ApiError};
 
+/// The seconds in which an agent joins whose job has begun.
+const JOINS_WITHIN: i64 = 10;
+
 /// A room's participants and dispatches.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
@@ -76,12 +79,17 @@ pub(super) fn judge(
         };
     // Two agents may be in one room by design.
     let other = |one: &&livekit::AgentDispatch| !newer(one) && lineage(one, made) != call.mark.first;
-    let others: BTreeSet<&str> = all.iter().filter(other).flat_map(agents).collect();
-    let came = |one: &&livekit::ParticipantInfo| {
-        one.kind() == Kind::Agent && !others.contains(&*one.identity) && !others_here.contains(&one.identity)
+    let others: Vec<(&str, i64)> = all.iter().filter(other).flat_map(agents).collect();
+    let came = |since| {
+        let lately = since - JOINS_WITHIN;
+        let another =
+            |agent: &str| others.iter().any(|(identity, began)| *identity == agent && *began >= lately);
+        listed.participants.iter().any(|one| {
+            let agent = one.kind() == Kind::Agent && !others_here.contains(&one.identity);
+            agent && one.joined_at >= since && !another(&one.identity)
+        })
     };
-    let joined = listed.participants.iter().filter(came).map(|one| one.joined_at).max();
-    let taken = |one: &&livekit::AgentDispatch| newer(one) && is_taken(one, joined);
+    let taken = |one: &&livekit::AgentDispatch| newer(one) && is_taken(one, came);
     let (taken, newer) = (all.iter().find(taken), all.iter().find(newer));
     let (room, why) = match (listed.participants.iter().any(waits), newer, dead) {
         (false, _, _) => (Room::Empty, "nobody waits in the room"),
@@ -94,13 +102,11 @@ pub(super) fn judge(
     Seen { room, why, newer, like, dispatches: all.into_iter().map(|one| one.id).collect() }
 }
 
-/// Whether a worker has it. An agent that joined since, the last of those that may be its own, is taken for it, so that
-/// none is ever ended by a list that lacks jobs.
-fn is_taken(dispatch: &livekit::AgentDispatch, joined: Option<i64>) -> bool {
-    dispatch.state.as_ref().is_none_or(|state| {
-        let since = state.created_at / 1_000_000_000;
-        !state.jobs.is_empty() || joined.is_some_and(|joined| joined >= since)
-    })
+/// Whether a worker has it. An agent that `came` since is taken for its own, so that none is ever ended by a list that
+/// lacks jobs: unless another call's job that began lately has its identity. One that began before that is over, where
+/// agents have the same identity each time.
+fn is_taken(dispatch: &livekit::AgentDispatch, came: impl Fn(i64) -> bool) -> bool {
+    dispatch.state.as_ref().is_none_or(|state| !state.jobs.is_empty() || came(seconds(state.created_at)))
 }
 
 /// The first dispatch of this one's call.
@@ -109,10 +115,15 @@ fn lineage(dispatch: &livekit::AgentDispatch, made: &Made) -> String {
     mark.map_or_else(|| dispatch.id.clone(), |mark| mark.first)
 }
 
-/// Who has joined for a dispatch.
-fn agents(dispatch: &livekit::AgentDispatch) -> impl Iterator<Item = &str> {
+/// Who has joined for a dispatch, and the second in which the job began.
+fn agents(dispatch: &livekit::AgentDispatch) -> impl Iterator<Item = (&str, i64)> {
     let jobs = dispatch.state.iter().flat_map(|state| &state.jobs);
-    jobs.filter_map(|job| Some(job.state.as_ref()?.participant_identity.as_str()))
+    let states = jobs.filter_map(|job| job.state.as_ref());
+    states.map(|state| (state.participant_identity.as_str(), seconds(state.started_at)))
+}
+
+fn seconds(nanoseconds: i64) -> i64 {
+    nanoseconds / 1_000_000_000
 }
 
 fn alike(one: &livekit::AgentDispatch, other: &livekit::AgentDispatch) -> bool {

@@ -74,13 +74,8 @@ impl Rig {
         self.rescues.orphaned(&JobId::from(job.id.as_str()), false);
     }
 
-    async fn settle(&self, within: Duration) -> usize {
-        let rescues = self.rescues.clone();
-        tokio::task::spawn_blocking(move || rescues.settle(within)).await.expect("no panic")
-    }
-
     async fn settled(&self) {
-        assert_eq!(self.settle(LONG).await, 0, "rescues are not over");
+        self.rescues.settle(LONG).await;
         assert_eq!(self.metrics.rescues_pending.get(), 0);
     }
 
@@ -219,6 +214,30 @@ async fn call_1_only_jobs_for_rooms_in_which_somebody_waits_are_rescued() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn drain_8_a_call_that_is_given_up_in_the_drain_or_is_not_dispatched_again_is_cut_off() {
+    let rig = Rig::new(embedded(), Faults::default(), None).await;
+    let targeted = async || {
+        let mut job = rig.call("lobby").await;
+        job.r#type = livekit::JobType::JtPublisher.into();
+        rig.rescues.assigned(&job, "agent");
+        rig.dies(&job);
+        JobId::from(job.id.as_str())
+    };
+    targeted().await;
+    assert_eq!(rig.rescues.settle(LONG).await, [], "that was before the drain");
+    rig.rescues.draining();
+    let lost = targeted().await;
+    let rescued = rig.call("lobby").await;
+    rig.dies(&rescued);
+    assert_eq!(rig.rescues.settle(LONG).await, [lost]);
+
+    let rig = Rig::new(embedded(), Faults { deaf: true, ..Faults::default() }, None).await;
+    let waits = rig.call("lobby").await;
+    rig.dies(&waits);
+    assert_eq!(rig.rescues.settle(Duration::ZERO).await, [JobId::from(waits.id.as_str())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn call_1_what_a_killed_process_left_is_rescued_by_the_next_one() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = Rig::new(embedded(), Faults { deaf: true, ..Faults::default() }, Some(dir.path())).await;
@@ -226,7 +245,8 @@ async fn call_1_what_a_killed_process_left_is_rescued_by_the_next_one() {
         (first.call("waits").await, first.call("over").await, first.call("tried").await);
     first.rescues.ended(&JobId::from(over.id.as_str()));
     first.dies(&tried);
-    assert_eq!(first.settle(Duration::ZERO).await, 1, "nobody answers");
+    assert_eq!(first.rescues.settle(Duration::ZERO).await, [], "the journal has it");
+    assert_eq!(first.metrics.rescues_pending.get(), 1, "nobody answers");
     let metrics = Arc::new(Metrics::new("1"));
     let taken = begin(&first.middle, &first.keys, &metrics, Some(dir.path())).expect_err("taken").to_string();
     assert!(taken.contains("another process's"), "{taken}");
@@ -332,7 +352,7 @@ async fn losses(server: (String, Keys)) {
         let job = rig.call(&format!("lobby-{number}")).await;
         rig.dies(&job);
     }
-    assert_eq!(rig.settle(LONG * 10).await, 0, "rescues are not over");
+    assert_eq!(rig.rescues.settle(LONG * 10).await, [], "rescues are not over");
     let (mut lost, mut doubled) = (0, 0);
     for number in 0..calls {
         match rig.rescued(&format!("lobby-{number}")).await.len() {

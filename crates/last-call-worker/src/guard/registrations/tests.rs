@@ -260,3 +260,21 @@ async fn an_answer_that_comes_twice_is_no_report() {
     let answers = answers.iter().filter(|event| matches!(event.message(), Some(Up::Availability(_)))).count();
     assert_eq!(answers, 1, "the server was answered again");
 }
+
+#[tokio::test]
+async fn drain_8_a_link_that_breaks_is_told_of_and_the_worker_registers_anew() {
+    let mut rig = Rig::new();
+    let mut broken = rig.registers("broken").await;
+    rig.runs(&mut broken, "AJ_1").await;
+    let mut other = rig.registers("other").await;
+    let slot = rig.registrations.slots.values().next().expect("the first");
+    until("it to show its call", || slot.snapshot.borrow().jobs_held() == 1).await;
+    // A panic ends it as this does, and prints besides.
+    rig.registrations.links.abort_all();
+    assert!(in_time(rig.registrations.left()).await.is_none() && rig.registrations.fault());
+    assert_eq!(rig.registrations.slots.len(), 1, "each link ends for itself");
+    assert!(in_time(rig.registrations.left()).await.is_none());
+    assert!(rig.registrations.is_empty());
+    assert!(broken.next().await.is_none() && other.next().await.is_none(), "a connection nobody reads");
+    rig.registers("broken").await;
+}

@@ -88,21 +88,32 @@ fn call_1_a_call_is_served_by_a_newer_dispatch_of_its_lineage_alone() {
         assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "joined at {joined_at}");
     }
     // But not that of another call of the room, whether it is listed or runs here.
-    let mut neighbour = dispatch("AD_7", Some(another));
-    neighbour.state.get_or_insert_default().jobs.push(livekit::Job {
-        state: Some(livekit::JobState { participant_identity: "agent-7".to_owned(), ..Default::default() }),
-        ..Default::default()
-    });
-    for (identity, room) in [("agent-7", Room::Asked), ("agent-here", Room::Asked), ("agent-2", Room::Served)]
-    {
+    // One that began long before is over, where agents always have the same identity.
+    for (identity, began, room) in [
+        ("agent-7", 110, Room::Asked),
+        ("agent-7", 95, Room::Asked),
+        ("agent-7", 50, Room::Served),
+        ("agent-here", 50, Room::Asked),
+        ("agent-2", 50, Room::Served),
+    ] {
+        let mut neighbour = dispatch("AD_7", Some(another));
+        let state = livekit::JobState {
+            participant_identity: "agent-7".to_owned(),
+            started_at: began * 1_000_000_000,
+            ..Default::default()
+        };
+        let job = livekit::Job { state: Some(state), ..Default::default() };
+        neighbour.state.get_or_insert_default().jobs.push(job);
         let agent = livekit::ParticipantInfo {
-            joined_at: 9,
+            joined_at: 101,
             identity: identity.to_owned(),
             ..participant(Kind::Agent, State::Active)
         };
-        let dispatches = vec![dispatch("AD_1", None), neighbour.clone(), dispatch("AD_2", Some(newer))];
+        let mut made = dispatch("AD_2", Some(newer));
+        made.state.get_or_insert_default().created_at = 100_000_000_000;
+        let dispatches = vec![dispatch("AD_1", None), neighbour, made];
         let listed = Listed { participants: vec![caller(), agent], dispatches };
-        assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "{identity}");
+        assert_eq!(judge(&call(), listed, &Made::default(), None).room, room, "{identity} {began}");
     }
     // The dead agent's may be deleted: what is left says what was asked for.
     let dispatches = vec![dispatch("AD_2", Some(newer))];
