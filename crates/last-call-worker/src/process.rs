@@ -47,6 +47,7 @@ pub use lines::{Rate, Said, Stream, read as read_lines};
 pub(crate) use reaping::keep_exit_codes;
 pub use supervised::{MARK, Start, Supervised};
 pub(crate) use supervised::{STRAYS_WITHIN, all_reaped, kill_all};
+pub(crate) use system::Held;
 
 /// Makes ready for children, before anything else takes long: opens this program's own file, which a deploy may replace,
 /// and starts the threads, which the system may refuse later. Without it the first child does the same.

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use last_call_proto::{End, JobId, Leaving, Outcome, Ward, WardInput, WardOutput, WardTimer};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Interval};
@@ -28,7 +27,7 @@ use super::tally::Tally;
 use crate::http::{Beat, WorkerInfo};
 use crate::link::{Control, Report};
 use crate::observe::{Snapshot, Verb};
-use crate::process::{Descendants, Ended, Said, Start, Supervised, program_of};
+use crate::process::{Descendants, Ended, Held, Said, Start, Supervised, program_of};
 use crate::rescue::Rescues;
 use crate::signal::ToLink;
 use crate::start::RESCUES_WITHIN;
@@ -124,7 +123,7 @@ struct State {
     last_end: Option<Ended>,
     wedged: bool,
     /// Processes that jobs run in, as far as they are known.
-    job_processes: BTreeMap<JobId, u32>,
+    job_processes: BTreeMap<JobId, Held>,
     tally: Tally,
     /// When the drain began.
     drained_at: Option<Instant>,
@@ -133,16 +132,6 @@ struct State {
     settling: Option<JoinHandle<Vec<JobId>>>,
     /// Told to leave at once.
     forced: bool,
-}
-
-impl State {
-    /// Signals a job's process, where it is known; nothing else ends a job that does not end by itself.
-    fn signal(&self, job: &JobId, signal: Signal) {
-        if let Some(pid) = self.job_processes.get(job).and_then(|pid| i32::try_from(*pid).ok()) {
-            // Whoever has ended needs no signal.
-            let _ = kill(Pid::from_raw(pid), signal);
-        }
-    }
 }
 
 impl Stand {
@@ -356,8 +345,9 @@ impl Stand {
             Call::Strayed(frame, sdk) => {
                 self.registrations.tell(|| FromWorker::Report(frame.clone(), sdk));
             }
-            Call::Terminate(job) => state.signal(&job, Signal::SIGTERM),
-            Call::Kill(job) => state.signal(&job, Signal::SIGKILL),
+            // Where its process is not known, nothing ends a job that does not end by itself.
+            Call::Terminate(job) => drop(state.job_processes.get(&job).map(Held::terminate)),
+            Call::Kill(job) => drop(state.job_processes.get(&job).map(Held::kill)),
         }
     }
 
@@ -366,7 +356,10 @@ impl Stand {
             ShimNews::Process { pid } => tracing::debug!(pid, "a process for jobs has started"),
             ShimNews::Started { pid, job } => {
                 self.rooms.end(&job);
-                state.job_processes.insert(job, pid);
+                // One that has ended already is told of next.
+                if let Some(process) = i32::try_from(pid).ok().and_then(|pid| Held::open(pid).ok()) {
+                    state.job_processes.insert(job, process);
+                }
             }
             ShimNews::Ended { job, ended, .. } => {
                 state.job_processes.remove(&job);

@@ -25,10 +25,11 @@ pub(super) async fn wait(pid: Pid) -> io::Result<()> {
 
 /// A process by a handle: its own still, when its number is another's.
 #[derive(Debug)]
-pub(super) struct Held(OwnedFd);
+pub(crate) struct Held(OwnedFd);
 
 impl Held {
-    fn open(pid: i32) -> io::Result<Self> {
+    /// The process that has this number now.
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
         let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
     }
@@ -43,9 +44,15 @@ impl Held {
         pidfd.readable().await.map(drop)
     }
 
-    /// SIGKILL.
-    pub(super) fn kill(&self) {
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
         // Who has ended needs none.
+        let _ = pidfd_send_signal(&self.0, Signal::TERM);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) {
+        // As above.
         let _ = pidfd_send_signal(&self.0, Signal::KILL);
     }
 }

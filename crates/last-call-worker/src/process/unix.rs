@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::jobs::Usage;
@@ -19,19 +20,31 @@ pub(super) async fn wait(_pid: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// There is none.
+/// A process by its number: there is nothing better here.
 #[derive(Debug)]
-pub(super) enum Held {}
+pub(crate) struct Held(Pid);
 
 impl Held {
-    /// Not called.
-    pub(super) async fn ended(&self) -> io::Result<()> {
-        match *self {}
+    /// The process that has this number now.
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
+        Ok(Self(Pid::from_raw(pid)))
     }
 
-    /// Not called.
-    pub(super) fn kill(&self) {
-        match *self {}
+    /// Not known.
+    pub(super) async fn ended(&self) -> io::Result<()> {
+        std::future::pending().await
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        // Who has ended needs none.
+        let _ = kill(self.0, Signal::SIGTERM);
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&self) {
+        // As above.
+        let _ = kill(self.0, Signal::SIGKILL);
     }
 }
 
