@@ -39,6 +39,8 @@ pub(crate) enum FromWorker {
     JobDied(JobId, End),
     /// The report of a job's end, which came on another registration's connection.
     Report(Bytes, Sdk),
+    /// The server ends a job of another registration, whose connection is over.
+    Termination(Bytes),
 }
 
 /// A connection on which the worker has registered. The connection closes when all clones of `to` are dropped.
@@ -92,6 +94,8 @@ pub(crate) enum Call {
     Kill(JobId),
     /// The report of the end of a job that another link has: a worker that came back on a new connection makes it there.
     Strayed(Bytes, Sdk),
+    /// The server ends it, and the connection that it came on is over: the worker may have come back on another.
+    Unheard(Bytes),
 }
 
 /// The worker behind guard.
@@ -225,6 +229,7 @@ impl Guarded {
                 self.handle(DownstreamInput::Died);
             }
             FromWorker::JobDied(job, end) => self.handle(DownstreamInput::JobDied(job, end)),
+            FromWorker::Termination(frame) => self.send(frame),
             FromWorker::Report(frame, sdk) => {
                 if let Some(Said::Heeded(report @ FromDownstream::Report(..))) = frames::read(&frame) {
                     self.heed(report, frame, sdk);
@@ -347,7 +352,13 @@ impl Guarded {
             ToDownstream::Assignment(job) => {
                 self.jobs.get_mut(&job).and_then(|known| known.assignment.take())
             }
-            ToDownstream::Termination(job) => Some(self.termination(&job)),
+            ToDownstream::Termination(job) => {
+                let frame = self.termination(&job);
+                if self.connection.is_none() {
+                    return self.say(Call::Unheard(frame));
+                }
+                Some(frame)
+            }
             ToDownstream::Ping(number) => {
                 let ping = Message::Ping(Bytes::copy_from_slice(&number.to_be_bytes()));
                 // As with every frame: a connection that is over says so itself.

@@ -342,6 +342,7 @@ impl Stand {
                     rescues.orphaned(&job, suspect);
                 }
             }
+            Call::Unheard(frame) => self.registrations.tell(|| FromWorker::Termination(frame.clone())),
             Call::Strayed(frame, sdk) => {
                 self.registrations.tell(|| FromWorker::Report(frame.clone(), sdk));
             }

@@ -58,7 +58,8 @@ impl Tally {
                 self.report.why_cut_off = "their worker ended";
                 self.worsen(Outcome::CutOff(vec![job.clone()]));
             }
-            Call::Orphaned(_) | Call::Strayed(..) | Call::Terminate(_) | Call::Kill(_) => {}
+            Call::Orphaned(_) | Call::Strayed(..) | Call::Unheard(_) | Call::Terminate(_) | Call::Kill(_) => {
+            }
         }
     }
 

@@ -20,7 +20,7 @@ struct Rig {
     registrations: Registrations,
     shown: watch::Receiver<Snapshot>,
     connections: u64,
-    _calls: mpsc::UnboundedReceiver<Call>,
+    calls: mpsc::UnboundedReceiver<Call>,
 }
 
 impl Rig {
@@ -40,7 +40,7 @@ impl Rig {
         };
         let (snapshot, shown) = watch::channel(Snapshot::default());
         let registrations = Registrations::new(parts, snapshot);
-        Self { stub, registrations, shown, connections: 0, _calls: taken }
+        Self { stub, registrations, shown, connections: 0, calls: taken }
     }
 
     /// The agent of this name registers.
@@ -154,6 +154,27 @@ async fn until(what: &str, so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "no end of the wait for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn job_3_a_termination_reaches_a_worker_that_came_back_as_another() {
+    let mut rig = Rig::new();
+    let mut first = rig.registers("one").await;
+    rig.runs(&mut first, "AJ_1").await;
+    first.hangs_up();
+    let mut second = rig.registers("another").await;
+    rig.stub.terminate("AJ_1").expect("its registration stands");
+    let unheard = async {
+        loop {
+            if let Some(Call::Unheard(frame)) = rig.calls.recv().await {
+                return frame;
+            }
+        }
+    };
+    let frame = in_time(unheard).await;
+    rig.registrations.tell(|| FromWorker::Termination(frame.clone()));
+    let ended = second.next().await;
+    assert!(matches!(&ended, Some(Down::Termination(end)) if end.job_id == "AJ_1"), "{ended:?}");
 }
 
 #[tokio::test]
