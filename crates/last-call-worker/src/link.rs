@@ -424,7 +424,6 @@ async fn forced(signals: &mut Option<ToLink>, control: &mut mpsc::UnboundedRecei
         let next = tokio::select! {
             next = signal => next,
             Some(next) = control.recv() => next,
-            else => std::future::pending().await,
         };
         if matches!(next, Control::Force) {
             return;

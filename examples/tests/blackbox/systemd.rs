@@ -101,7 +101,7 @@ fn ready_is_said_after_the_registration_and_not_before() {
     stub.set_register(true);
     // The worker may have given it up itself by now.
     let _ = stub.drop_connection(connection, Cut::Rst);
-    systemd.hears("READY=1", 1);
+    systemd.heard("READY=1");
     systemd.heard("STATUS=registered as AW_");
     worker.send(Signal::SIGTERM);
     worker.ends_with(0);
