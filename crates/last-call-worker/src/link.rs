@@ -182,15 +182,9 @@ impl Link {
                 Connection::Open(socket) => Happened::Socket(socket.event().await),
             }
         };
-        let signal = async {
-            match &mut self.signals {
-                Some(signals) => signals.next().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            control = signal => Happened::Control(control),
+            control = signalled(&mut self.signals) => Happened::Control(control),
             Some(control) = self.control.recv() => Happened::Control(control),
             Some(verb) = self.verbs.recv() => Happened::Control(verb.into()),
             // Before the timers: an answer that is here already is not late.
@@ -210,11 +204,11 @@ impl Link {
             Control::Quiet => self.core.handle(Input::Quiet),
             Control::Unquiet => self.core.handle(Input::Unquiet),
             Control::Force => {
-                self.rescues_drain();
+                self.rescues.iter().for_each(Rescues::draining);
                 self.core.handle(Input::Force);
             }
             Control::Drain(seen) => {
-                self.rescues_drain();
+                self.rescues.iter().for_each(Rescues::draining);
                 self.watched.drain_asked(*seen);
                 self.core.handle(Input::Drain);
             }
@@ -300,12 +294,6 @@ impl Link {
             FromUser::Worker(said) => return self.worker_said(said),
         };
         self.core.handle(input);
-    }
-
-    fn rescues_drain(&self) {
-        if let Some(rescues) = &self.rescues {
-            rescues.draining();
-        }
     }
 
     /// First the rescue, then the report of the job's end.
@@ -412,17 +400,19 @@ impl Link {
     }
 }
 
+/// What the next signal to the process says; never, where it is not the worker's.
+async fn signalled(signals: &mut Option<ToLink>) -> Control {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for the word to leave at once.
 async fn forced(signals: &mut Option<ToLink>, control: &mut mpsc::UnboundedReceiver<Control>) {
     loop {
-        let signal = async {
-            match signals {
-                Some(signals) => signals.next().await,
-                None => std::future::pending().await,
-            }
-        };
         let next = tokio::select! {
-            next = signal => next,
+            next = signalled(signals) => next,
             Some(next) = control.recv() => next,
         };
         if matches!(next, Control::Force) {

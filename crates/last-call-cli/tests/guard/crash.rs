@@ -78,6 +78,14 @@ impl Scene {
         Ok(listed.map(|one| (one.id, one.attributes.get("lc.rescue").cloned())).collect())
     }
 
+    /// The only job fails, and nobody comes in its agent's place.
+    fn fails_for_good(&self, room: &str) -> Result<()> {
+        until("the job to have its end", || logged(&self.guard, "job failed") == 1);
+        self.end(&[room])?;
+        assert_eq!((self.dispatches(room)?.len(), self.started().len()), (1, 1), "{}", self.guard.output());
+        Ok(())
+    }
+
     fn end(&self, rooms: &[&str]) -> Result<()> {
         self.guard.signal(Signal::SIGTERM)?;
         for room in rooms {
@@ -243,10 +251,7 @@ fn crashes_on_its_way_out(peer: Peer) -> Result<()> {
     scene.dispatch("one", &format!("connect, wait {}, leave, sleep 0.5, kill", file.display()))?;
     scene.await_jobs_listed("one");
     std::fs::write(file, "")?;
-    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
-    scene.end(&["one"])?;
-    assert_eq!((scene.dispatches("one")?.len(), scene.started().len()), (1, 1), "{}", scene.guard.output());
-    Ok(())
+    scene.fails_for_good("one")
 }
 
 #[test]
@@ -272,10 +277,7 @@ fn call_2_an_agent_that_is_removed_and_killed_later_is_not_replaced() -> Result<
     until("no agent to be there", || agent().is_none());
     log(&scene.guard, "job told to stop");
     signal(scene.await_started(1)[0], Signal::SIGKILL);
-    until("the job to have its end", || logged(&scene.guard, "job failed") == 1);
-    scene.end(&["one"])?;
-    assert_eq!((scene.dispatches("one")?.len(), scene.started().len()), (1, 1), "{}", scene.guard.output());
-    Ok(())
+    scene.fails_for_good("one")
 }
 
 #[test]

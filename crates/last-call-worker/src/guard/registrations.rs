@@ -139,9 +139,8 @@ impl Registrations {
             }
             None => return std::future::pending().await,
         };
-        let slot = self.slots.remove(&number);
+        let slot = self.take(number);
         self.accepted |= slot.as_ref().is_some_and(Slot::was_accepted);
-        self.shown.change(|seen| seen.forget(number));
         if report.outcome == Outcome::Refused && self.was_accepted() {
             // Its connection closes, and the worker makes it anew: by then these keys are known to be good.
             return None;
@@ -155,18 +154,20 @@ impl Registrations {
     /// A link panicked. Its calls go on in the worker, whose connection closes with it, so that the worker registers anew.
     fn broke(&mut self, fault: &JoinError) {
         self.fault = true;
-        self.slots.retain(|number, slot| {
-            let broke = slot.task == fault.id();
-            if broke {
-                let calls = slot.snapshot.borrow().jobs_held();
-                tracing::error!(
-                    calls,
-                    "a fault in guard has ended a registration: its calls go on, and guard follows them no more"
-                );
-                self.shown.change(|seen| seen.forget(*number));
-            }
-            !broke
-        });
+        let broken = self.slots.iter().find(|(_, slot)| slot.task == fault.id()).map(|(number, _)| *number);
+        if let Some(slot) = broken.and_then(|number| self.take(number)) {
+            let calls = slot.snapshot.borrow().jobs_held();
+            tracing::error!(
+                calls,
+                "a fault in guard has ended a registration: its calls go on, and guard follows them no more"
+            );
+        }
+    }
+
+    /// Takes out a link that is over.
+    fn take(&mut self, number: u64) -> Option<Slot> {
+        self.shown.change(|seen| seen.forget(number));
+        self.slots.remove(&number)
     }
 
     /// Whether a link has panicked: nobody knows what became of its calls.

@@ -284,7 +284,7 @@ impl Stand {
                     }
                 }
                 state.drained_at.get_or_insert(Instant::from_std(*seen));
-                self.rescues_drain();
+                self.rescues.iter().for_each(Rescues::draining);
                 self.ward(WardInput::Drain, state);
                 self.idle_if_alone(state);
             }
@@ -457,7 +457,7 @@ impl Stand {
                 WardOutput::Disarm(timer) => drop(state.timers.remove(&timer)),
                 WardOutput::GiveUp => {
                     tracing::error!("the worker is not started again: guard leaves with it");
-                    self.rescues_drain();
+                    self.rescues.iter().for_each(Rescues::draining);
                     self.registrations.control(&Control::Drain(std::time::Instant::now()));
                     if self.registrations.is_empty() {
                         self.ward.handle(WardInput::Idle);
@@ -478,13 +478,6 @@ impl Stand {
         let left = state.drained_at.and_then(|at| at.checked_add(given));
         let left = left.map(|until| until.saturating_duration_since(Instant::now()));
         self.settle(left.map_or(RESCUES_WITHIN, |left| left.min(RESCUES_WITHIN)), state);
-    }
-
-    /// Calls that are lost from now on are cut off.
-    fn rescues_drain(&self) {
-        if let Some(rescues) = &self.rescues {
-            rescues.draining();
-        }
     }
 
     fn settle(&self, within: Duration, state: &mut State) {

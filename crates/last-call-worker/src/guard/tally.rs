@@ -40,7 +40,7 @@ impl Tally {
     pub(super) fn left(&mut self, report: Report) {
         self.report.succeeded += report.succeeded;
         self.report.failed += report.failed;
-        self.worsen(report.outcome);
+        self.report.worsen(report.outcome);
     }
 
     /// The worker's process has ended; whether for good.
@@ -56,7 +56,7 @@ impl Tally {
             Call::Orphaned(job) if self.gone && !rescued => {
                 tracing::error!(job_id = %job, "cut off: its worker has ended, and no call is dispatched again");
                 self.report.why_cut_off = "their worker ended";
-                self.worsen(Outcome::CutOff(vec![job.clone()]));
+                self.report.worsen(Outcome::CutOff(vec![job.clone()]));
             }
             Call::Orphaned(_) | Call::Strayed(..) | Call::Unheard(_) | Call::Terminate(_) | Call::Kill(_) => {
             }
@@ -66,30 +66,7 @@ impl Tally {
     /// Links that were told to leave at once did not come back, or had a fault: nobody knows of the calls that they held.
     pub(super) fn abandon(&mut self) {
         tracing::error!("calls that guard lost sight of are taken for cut off");
-        self.worsen(Outcome::Forced(self.running.iter().cloned().collect()));
-    }
-
-    fn worsen(&mut self, how: Outcome) {
-        let before = std::mem::replace(&mut self.report.outcome, Outcome::Finished);
-        self.report.outcome = worse(before, how);
-    }
-}
-
-/// Several links leave as the worst of them did.
-fn worse(one: Outcome, other: Outcome) -> Outcome {
-    match (one, other) {
-        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
-        (Outcome::Forced(mut cut), Outcome::Forced(more) | Outcome::CutOff(more))
-        | (Outcome::CutOff(mut cut), Outcome::Forced(more)) => {
-            cut.extend(more);
-            Outcome::Forced(cut)
-        }
-        (Outcome::CutOff(mut cut), Outcome::CutOff(more)) => {
-            cut.extend(more);
-            Outcome::CutOff(cut)
-        }
-        (Outcome::Finished, other) => other,
-        (one, Outcome::Finished) => one,
+        self.report.worsen(Outcome::Forced(self.running.iter().cloned().collect()));
     }
 }
 

@@ -31,13 +31,29 @@ impl Report {
             return;
         }
         self.why_cut_off = "their agents died, and no other came";
-        self.outcome = match std::mem::replace(&mut self.outcome, Outcome::Finished) {
-            Outcome::Refused => Outcome::Refused,
-            Outcome::Forced(cut) => Outcome::Forced([cut, lost].concat()),
-            Outcome::CutOff(cut) if !forced => Outcome::CutOff([cut, lost].concat()),
-            Outcome::CutOff(cut) => Outcome::Forced([cut, lost].concat()),
-            Outcome::Finished if forced => Outcome::Forced(lost),
-            Outcome::Finished => Outcome::CutOff(lost),
-        };
+        self.worsen(if forced { Outcome::Forced(lost) } else { Outcome::CutOff(lost) });
+    }
+
+    /// What has several ends has the worst of them.
+    pub(crate) fn worsen(&mut self, how: Outcome) {
+        let before = std::mem::replace(&mut self.outcome, Outcome::Finished);
+        self.outcome = worse(before, how);
+    }
+}
+
+fn worse(one: Outcome, other: Outcome) -> Outcome {
+    match (one, other) {
+        (Outcome::Refused, _) | (_, Outcome::Refused) => Outcome::Refused,
+        (Outcome::Forced(mut cut), Outcome::Forced(more) | Outcome::CutOff(more))
+        | (Outcome::CutOff(mut cut), Outcome::Forced(more)) => {
+            cut.extend(more);
+            Outcome::Forced(cut)
+        }
+        (Outcome::CutOff(mut cut), Outcome::CutOff(more)) => {
+            cut.extend(more);
+            Outcome::CutOff(cut)
+        }
+        (Outcome::Finished, other) => other,
+        (one, Outcome::Finished) => one,
     }
 }

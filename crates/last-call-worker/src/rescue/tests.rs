@@ -352,7 +352,8 @@ async fn losses(server: (String, Keys)) {
         let job = rig.call(&format!("lobby-{number}")).await;
         rig.dies(&job);
     }
-    assert_eq!(rig.rescues.settle(LONG * 10).await, [], "rescues are not over");
+    assert_eq!(rig.rescues.settle(LONG * 10).await, [], "calls are lost");
+    assert_eq!(rig.metrics.rescues_pending.get(), 0, "rescues are not over");
     let (mut lost, mut doubled) = (0, 0);
     for number in 0..calls {
         match rig.rescued(&format!("lobby-{number}")).await.len() {
