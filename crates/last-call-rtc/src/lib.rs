@@ -6,9 +6,25 @@
 
 mod audio;
 mod data;
+mod driver;
 mod e2ee;
+mod engine;
+mod error;
 mod event;
 mod ladder;
 mod people;
+mod peer;
+mod room;
 mod rpc;
+mod session;
+mod shared;
 mod wire;
+
+pub use audio::{AudioError, AudioFrame, AudioSource, AudioStream, AudioStreamOptions};
+pub use error::{ConnectError, RoomError};
+pub use event::{
+    ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo, TrackKind,
+    TrackSource,
+};
+pub use people::AutoSubscribe;
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions};

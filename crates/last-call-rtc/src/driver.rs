@@ -1,0 +1,354 @@
+//! The one file with sockets, a clock and tokio: it dials the signalling, moves datagrams and packets, keeps the time,
+//! and asks the engine what to do. Refuses to decide anything.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures_channel::mpsc::UnboundedReceiver;
+use futures_core::Stream;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{JoinResponse, ReconnectReason, ReconnectResponse, SessionDescription};
+use livekit_signaling::{SignalClient, SignalError, SignalEvent, SignalEvents, SignalOptions};
+use str0m::Candidate;
+use str0m::net::Protocol;
+use tokio::net::UdpSocket;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::engine::{Command, Dial, Engine, EngineInput, EngineOutput};
+use crate::session::Which;
+
+/// A burst of video or of many voices fits; the default of Linux drops packets on a busy machine (rtc.md, G6).
+const RECEIVE_BUFFER: usize = 2 << 20;
+/// How many datagrams are taken at once, before anything else gets its turn.
+const BATCH: usize = 64;
+/// Larger than any datagram of WebRTC's.
+const DATAGRAM: usize = 2048;
+
+/// The threads that rooms live on: one a core, started at the first room, for the whole life of the process. User code
+/// runs on none of them, so it can block without a gap in a call's audio.
+pub(crate) fn spawn(room: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+    static THREADS: OnceLock<Vec<Handle>> = OnceLock::new();
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    if THREADS.get().is_none() {
+        // Two that begin at once: the threads of one of them stay without rooms, and sleep.
+        let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = (0..count).map(|index| start_thread(index)).collect::<io::Result<Vec<_>>>()?;
+        let _ = THREADS.set(threads);
+    }
+    let threads = THREADS.get().ok_or_else(|| io::Error::other("no thread for rooms"))?;
+    let next = NEXT.fetch_add(1, Ordering::Relaxed) % threads.len().max(1);
+    let handle = threads.get(next).ok_or_else(|| io::Error::other("no thread for rooms"))?;
+    handle.spawn(room);
+    Ok(())
+}
+
+fn start_thread(index: usize) -> io::Result<Handle> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name(format!("room-{index}"))
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(handle)
+}
+
+/// What the signalling says, on its way to the engine.
+enum Heard {
+    Joined(Box<JoinResponse>, bool),
+    Failed(SignalError),
+    Resumed(ReconnectResponse),
+    Message(Box<Response>),
+    Closed(String),
+}
+
+/// What the engine says, on its way to the signalling.
+enum Said {
+    Join(Dial, Option<SessionDescription>),
+    Send(Box<Request>),
+    Resume(ReconnectReason),
+    Reconnected,
+    HangUp,
+}
+
+/// Runs one room until the engine is finished.
+pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Command>) {
+    let (said, to_say) = mpsc::unbounded_channel();
+    let (to_hear, mut heard) = mpsc::unbounded_channel();
+    tokio::spawn(signalling(to_say, to_hear));
+    let mut sockets = Sockets::default();
+    loop {
+        let mut deadline = None;
+        while let Some(output) = engine.poll() {
+            match output {
+                EngineOutput::Bind { url, peers } => match Sockets::bind(&url, &peers).await {
+                    Ok(bound) => {
+                        sockets = bound;
+                        sockets.candidates().for_each(|(which, candidate)| engine.add_local_candidate(which, candidate));
+                    }
+                    Err(error) => {
+                        let error = format!("no UDP socket: {error}");
+                        engine.input(Instant::now(), EngineInput::JoinFailed { permanent: false, refused: false, error });
+                    }
+                },
+                EngineOutput::Join { dial, offer } => say(&said, Said::Join(dial, offer)),
+                EngineOutput::Signal(request) => say(&said, Said::Send(Box::new(request))),
+                EngineOutput::Resume(reason) => say(&said, Said::Resume(reason)),
+                EngineOutput::Resumed => say(&said, Said::Reconnected),
+                EngineOutput::Transmit(which, transmit) => sockets.send(which, transmit.destination, &transmit.contents),
+                EngineOutput::Timeout(at) => {
+                    deadline = Some(at);
+                    break;
+                }
+                EngineOutput::Finished => {
+                    say(&said, Said::HangUp);
+                    return;
+                }
+            }
+        }
+        let deadline = deadline.unwrap_or_else(Instant::now);
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline.into()) => engine.input(Instant::now(), EngineInput::Timeout),
+            ready = sockets.readable() => sockets.receive(ready, &mut engine),
+            Some(heard) = heard.recv() => engine.input(Instant::now(), heard.into()),
+            command = next(&mut commands) => match command {
+                Some(command) => engine.input(Instant::now(), EngineInput::Command(command)),
+                // The last handle is gone.
+                None => engine.input(Instant::now(), EngineInput::Abandoned),
+            },
+        }
+    }
+}
+
+async fn next(commands: &mut UnboundedReceiver<Command>) -> Option<Command> {
+    std::future::poll_fn(|context| std::pin::Pin::new(&mut *commands).poll_next(context)).await
+}
+
+fn say(said: &mpsc::UnboundedSender<Said>, what: Said) {
+    // The signalling's task ends with this one.
+    let _ = said.send(what);
+}
+
+impl From<Heard> for EngineInput {
+    fn from(heard: Heard) -> Self {
+        match heard {
+            Heard::Joined(join, single) => Self::Joined { join, single },
+            Heard::Resumed(response) => Self::Resumed(response),
+            Heard::Message(message) => Self::Signal(message),
+            Heard::Closed(reason) => Self::SignalClosed(reason),
+            Heard::Failed(error) => {
+                let refused = matches!(&error, SignalError::Client(status, _) if matches!(status.as_u16(), 401 | 403 | 404));
+                let hopeless = matches!(&error, SignalError::UrlParse(_) | SignalError::TokenFormat);
+                let over = matches!(&error, SignalError::LeaveRequest { .. });
+                Self::JoinFailed { permanent: refused || hopeless, refused: over, error: error.to_string() }
+            }
+        }
+    }
+}
+
+/// Sends in order, and restarts: on a task of its own, so that a stuck socket holds no media.
+async fn signalling(mut said: mpsc::UnboundedReceiver<Said>, heard: mpsc::UnboundedSender<Heard>) {
+    let mut connection: Option<(SignalClient, SignalEvents)> = None;
+    loop {
+        let event = async {
+            match &mut connection {
+                Some((_, events)) => events.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            what = said.recv() => match what {
+                Some(Said::Join(dial, offer)) => {
+                    hang_up(connection.take()).await;
+                    let (outcome, joined) = dial_in(&dial, offer).await;
+                    connection = joined;
+                    hear(&heard, outcome);
+                }
+                Some(Said::Resume(reason)) => match &mut connection {
+                    Some((client, events)) => resume(client, events, reason, &heard).await,
+                    None => hear(&heard, Heard::Failed(SignalError::Closed)),
+                },
+                Some(Said::Send(request)) => if let Some((client, _)) = &connection {
+                    client.send(*request).await;
+                },
+                Some(Said::Reconnected) => if let Some((client, _)) = &connection {
+                    client.set_reconnected().await;
+                },
+                Some(Said::HangUp) | None => return hang_up(connection).await,
+            },
+            event = event => match event {
+                Some(SignalEvent::Message(message)) => hear(&heard, Heard::Message(message)),
+                Some(SignalEvent::Close(reason)) => hear(&heard, Heard::Closed(reason.into_owned())),
+                None => connection = None,
+            },
+        }
+    }
+}
+
+fn hear(heard: &mpsc::UnboundedSender<Heard>, what: Heard) {
+    // The engine is gone when nobody hears.
+    let _ = heard.send(what);
+}
+
+async fn hang_up(connection: Option<(SignalClient, SignalEvents)>) {
+    if let Some((client, _)) = connection {
+        client.close().await;
+    }
+}
+
+async fn dial_in(
+    dial: &Dial,
+    offer: Option<SessionDescription>,
+) -> (Heard, Option<(SignalClient, SignalEvents)>) {
+    match SignalClient::connect(&dial.url, &dial.token, options(dial), offer).await {
+        Ok((client, join, events)) => {
+            let single = client.is_single_pc_mode_active();
+            (Heard::Joined(Box::new(join), single), Some((client, events)))
+        }
+        Err(error) => (Heard::Failed(error), None),
+    }
+}
+
+/// A new socket for the same session. The close of the old one is no news any more (rtc.md, G11).
+async fn resume(
+    client: &SignalClient,
+    events: &mut SignalEvents,
+    reason: ReconnectReason,
+    heard: &mpsc::UnboundedSender<Heard>,
+) {
+    let outcome = match client.restart(reason).await {
+        Ok(response) => Heard::Resumed(response),
+        Err(error) => return hear(heard, Heard::Failed(error)),
+    };
+    hear(heard, outcome);
+    while let Ok(event) = events.try_recv() {
+        if let SignalEvent::Message(message) = event {
+            hear(heard, Heard::Message(message));
+        }
+    }
+    if !client.is_connected().await {
+        hear(heard, Heard::Closed("closed as soon as it was resumed".to_owned()));
+    }
+}
+
+fn options(dial: &Dial) -> SignalOptions {
+    let mut options = SignalOptions::default();
+    options.auto_subscribe = dial.auto_subscribe;
+    options.single_peer_connection = dial.single;
+    // From 18 on the server makes the data channels with fixed ids, in an offer that is older than its answer (G7).
+    options.protocol_version = 16;
+    // Nothing that a server or another client would send and this one not understand (G8).
+    options.client_capabilities = Vec::new();
+    options.client_protocol = 0;
+    options.sdk_options.sdk_version = Some(env!("CARGO_PKG_VERSION").to_owned());
+    options
+}
+
+/// One UDP socket a connection.
+#[derive(Default)]
+struct Sockets {
+    sockets: Vec<(Which, UdpSocket, SocketAddr)>,
+}
+
+impl Sockets {
+    async fn bind(url: &str, peers: &[Which]) -> io::Result<Self> {
+        let ip = local_ip(url).await;
+        let sockets = peers
+            .iter()
+            .map(|which| {
+                let (socket, port) = bind_udp(ip)?;
+                Ok((*which, socket, SocketAddr::new(ip, port)))
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { sockets })
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = (Which, Candidate)> {
+        self.sockets
+            .iter()
+            .filter_map(|(which, _, own)| Some((*which, Candidate::host(*own, Protocol::Udp).ok()?)))
+    }
+
+    fn send(&self, which: Which, destination: SocketAddr, datagram: &[u8]) {
+        if let Some((_, socket, _)) = self.sockets.iter().find(|(of, ..)| *of == which) {
+            // What the network does not take is lost, as on its way.
+            let _ = socket.try_send_to(datagram, destination);
+        }
+    }
+
+    /// Which socket has something to read.
+    async fn readable(&self) -> usize {
+        let one = |index: usize| async move {
+            match self.sockets.get(index) {
+                Some((_, socket, _)) => {
+                    // An error is read off by the receive that follows.
+                    let _ = socket.readable().await;
+                    index
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            index = one(0) => index,
+            index = one(1) => index,
+        }
+    }
+
+    fn receive(&self, ready: usize, engine: &mut Engine) {
+        let Some((which, socket, own)) = self.sockets.get(ready) else { return };
+        let mut buffer = [0; DATAGRAM];
+        for _ in 0..BATCH {
+            let Ok((length, source)) = socket.try_recv_from(&mut buffer) else { return };
+            engine.datagram(Instant::now(), *which, Protocol::Udp, source, *own, &buffer[..length]);
+        }
+    }
+}
+
+fn bind_udp(ip: IpAddr) -> io::Result<(UdpSocket, u16)> {
+    let (domain, any): (_, IpAddr) = match ip {
+        IpAddr::V4(_) => (socket2::Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
+        IpAddr::V6(_) => (socket2::Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
+    // The kernel caps it where it must.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    // Bound to every address: the route may change, and the server learns of the new one by ICE.
+    socket.bind(&SocketAddr::new(if ip.is_loopback() { ip } else { any }, 0).into())?;
+    let socket = UdpSocket::from_std(socket.into())?;
+    let port = socket.local_addr()?.port();
+    Ok((socket, port))
+}
+
+/// The address that packets to the server leave from. Nothing is sent to find out but the name's lookup.
+async fn local_ip(url: &str) -> IpAddr {
+    let route = |address: SocketAddr| -> io::Result<IpAddr> {
+        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.connect(address)?;
+        Ok(socket.local_addr()?.ip())
+    };
+    let found = match host_of(url) {
+        Some(host) => tokio::net::lookup_host((host, 443)).await.ok(),
+        None => None,
+    };
+    // An address for documentation: whatever the default route is.
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
+    let mut addresses = found.into_iter().flatten().chain([elsewhere]);
+    addresses.find_map(|address| route(address).ok()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The host in a `ws://host:port/path`.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(six) => six.split_once(']').map(|(host, _)| host),
+        None => host.split(':').next(),
+    }
+}

@@ -1,0 +1,268 @@
+//! Owns a room's course: what each input of the driver means for the session, the participants, the tracks and the data,
+//! and what is to be done. Refuses IO and the clock: time comes with every input.
+
+mod data;
+mod media;
+mod signal;
+mod steps;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_channel::oneshot;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{DataPacket, JoinResponse, ReconnectReason, ReconnectResponse, SessionDescription};
+use str0m::Candidate;
+use str0m::net::{Protocol, Transmit};
+
+use self::data::Data;
+use self::media::Media;
+use self::steps::Steps;
+use crate::audio::{Attached, AudioSource};
+use crate::error::RoomError;
+use crate::event::Publication;
+use crate::people::People;
+use crate::room::{PublishOptions, RoomOptions};
+use crate::session::{Session, SessionOutput, Which};
+use crate::shared::Shared;
+
+/// How long the server may take to answer a request of ours.
+const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Where the answer to a command goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
+
+/// What is needed to join.
+#[derive(Clone)]
+pub(crate) struct Dial {
+    pub(crate) url: String,
+    /// The newest: the server renews it while the room lasts.
+    pub(crate) token: String,
+    pub(crate) auto_subscribe: bool,
+    /// One peer connection for everything, where the server can.
+    pub(crate) single: bool,
+}
+
+/// What the handles ask for.
+pub(crate) enum Command {
+    PublishAudio { source: AudioSource, options: PublishOptions, reply: Reply<Publication> },
+    Unpublish { track: String, reply: Reply<()> },
+    SetMuted { track: String, muted: bool },
+    /// Somebody listens to a track.
+    Listen { track: String, stream: Attached },
+    SetSubscribed { track: String, subscribed: bool },
+    Send { packet: Box<DataPacket>, reliable: bool, reply: Reply<()> },
+    /// A request that the server answers by doing it, or not.
+    Ask { request: Box<Request>, reply: Reply<()> },
+    Leave { reply: oneshot::Sender<()> },
+}
+
+pub(crate) enum EngineInput {
+    Joined { join: Box<JoinResponse>, single: bool },
+    /// `permanent`: another attempt fares no better. `refused`: there is no such session any more.
+    JoinFailed { permanent: bool, refused: bool, error: String },
+    Resumed(ReconnectResponse),
+    Signal(Box<Response>),
+    SignalClosed(String),
+    Command(Command),
+    /// Nobody holds the room any more.
+    Abandoned,
+    Timeout,
+}
+
+pub(crate) enum EngineOutput {
+    /// New sockets, one a connection, for a server at `url`; [`Engine::add_local_candidate`] for each.
+    Bind { url: String, peers: Vec<Which> },
+    Join { dial: Dial, offer: Option<SessionDescription> },
+    Signal(Request),
+    Resume(ReconnectReason),
+    /// The session is as it was: requests that waited may go.
+    Resumed,
+    Transmit(Which, Transmit),
+    /// Nothing more until then.
+    Timeout(Instant),
+    Finished,
+}
+
+/// What waits to be done by the driver.
+enum Due {
+    Bind,
+    Join,
+    Signal(Request),
+    Resume(ReconnectReason),
+    Resumed,
+    Finished,
+}
+
+pub(crate) struct Engine {
+    dial: Dial,
+    options: RoomOptions,
+    session: Session,
+    people: People,
+    steps: Steps,
+    media: Media,
+    data: Data,
+    due: VecDeque<Due>,
+    shared: Arc<Shared>,
+    now: Instant,
+    left: Vec<oneshot::Sender<()>>,
+    finished: bool,
+}
+
+impl Engine {
+    pub(crate) fn new(now: Instant, dial: Dial, options: RoomOptions, shared: Arc<Shared>) -> Self {
+        let mut engine = Self {
+            session: Session::new(now, options.red, dial.single),
+            people: People::new(options.auto_subscribe),
+            steps: Steps::new(options.connect_within),
+            media: Media::new(now),
+            data: Data::default(),
+            due: VecDeque::new(),
+            left: Vec::new(),
+            finished: false,
+            dial,
+            options,
+            shared,
+            now,
+        };
+        engine.step(crate::ladder::Input::Start);
+        engine
+    }
+
+    pub(crate) fn add_local_candidate(&mut self, which: Which, candidate: Candidate) {
+        if let Some(peer) = self.session.peer(which) {
+            peer.add_local_candidate(candidate);
+        }
+    }
+
+    pub(crate) fn datagram(
+        &mut self,
+        now: Instant,
+        which: Which,
+        proto: Protocol,
+        source: SocketAddr,
+        destination: SocketAddr,
+        datagram: &[u8],
+    ) {
+        self.now = now;
+        self.session.receive(now, which, proto, source, destination, datagram);
+        self.drain_session();
+    }
+
+    pub(crate) fn input(&mut self, now: Instant, input: EngineInput) {
+        self.now = now;
+        match input {
+            EngineInput::Joined { join, single } => self.on_joined(&join, single),
+            EngineInput::JoinFailed { permanent, refused, error } => self.on_join_failed(permanent, refused, error),
+            EngineInput::Resumed(response) => self.on_resumed(&response),
+            EngineInput::Signal(message) => self.on_signal(*message),
+            EngineInput::SignalClosed(reason) => self.on_signal_closed(&reason),
+            EngineInput::Command(command) => self.on_command(command),
+            EngineInput::Abandoned => self.leave(),
+            EngineInput::Timeout => self.on_timeout(),
+        }
+        self.drain_session();
+        self.publish();
+    }
+}
+
+impl Engine {
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::PublishAudio { source, options, reply } => self.publish_audio(&source, options, reply),
+            Command::Unpublish { track, reply } => self.unpublish(&track, reply),
+            Command::SetMuted { track, muted } => self.set_muted(&track, muted),
+            Command::Listen { track, stream } => self.media.listen(self.now, &track, stream),
+            Command::SetSubscribed { track, subscribed } => self.people.set_subscribed(&track, subscribed),
+            Command::Send { packet, reliable, reply } => self.send_data(*packet, reliable, reply),
+            Command::Ask { request, reply } => self.ask(*request, reply),
+            Command::Leave { reply } => {
+                self.left.push(reply);
+                self.leave();
+            }
+        }
+    }
+
+    fn on_timeout(&mut self) {
+        self.session.timeout(self.now);
+        self.drain_session();
+        for timer in self.steps.due(self.now) {
+            self.step(crate::ladder::Input::Timer(timer));
+        }
+        self.time_out_asked();
+        self.tick();
+    }
+
+    /// Says goodbye, and ends.
+    fn leave(&mut self) {
+        self.step(crate::ladder::Input::Close);
+    }
+
+    fn signal(&mut self, request: Request) {
+        self.due.push_back(Due::Signal(request));
+    }
+
+    /// What the people module has to say goes to whoever listens; what it wants goes to the server.
+    fn publish(&mut self) {
+        for subscription in self.people.take_subscriptions() {
+            self.signal(Request::Subscription(subscription));
+        }
+        let mut told = false;
+        while let Some(event) = self.people.next_event() {
+            self.media.on_event(&event);
+            self.shared.keep(&self.people);
+            told = true;
+            self.shared.tell(event);
+        }
+        if !told {
+            self.shared.keep(&self.people);
+        }
+    }
+
+    /// Takes over what the session has to say, up to its next deadline.
+    fn drain_session(&mut self) {
+        // What is to be sent stays in the session: `poll` fetches it.
+        while let Some(output) = self.session.poll_told() {
+            match output {
+                SessionOutput::Signal(request) => self.signal(request),
+                SessionOutput::Connected => self.step(crate::ladder::Input::PeerConnected),
+                SessionOutput::Lost => self.step(crate::ladder::Input::PeerFailed),
+                SessionOutput::Bound(sid) => self.people.bound(&sid),
+                SessionOutput::Unbound(sid) => self.people.unbound(&sid),
+                SessionOutput::Media(sid, packet) => self.media.receive(self.now, &sid, &packet),
+                SessionOutput::Open(_) | SessionOutput::Writable => self.flush_data(),
+                SessionOutput::Data(label, bytes) => self.on_data(label, &bytes),
+                SessionOutput::KeyframeWanted(_) => {}
+            }
+        }
+    }
+
+    /// What is to be done next; to be called until it is a timeout.
+    pub(crate) fn poll(&mut self) -> Option<EngineOutput> {
+        if let Some((which, transmit)) = self.session.poll_transmit() {
+            return Some(EngineOutput::Transmit(which, transmit));
+        }
+        if let Some(due) = self.due.pop_front() {
+            return Some(match due {
+                Due::Bind => EngineOutput::Bind { url: self.dial.url.clone(), peers: self.session.peers().collect() },
+                Due::Join => EngineOutput::Join { dial: self.dial.clone(), offer: self.session.first_offer() },
+                Due::Signal(request) => EngineOutput::Signal(request),
+                Due::Resume(reason) => EngineOutput::Resume(reason),
+                Due::Resumed => EngineOutput::Resumed,
+                Due::Finished => {
+                    self.finished = true;
+                    self.left.drain(..).for_each(|left| {
+                        // Nobody waits any more.
+                        let _ = left.send(());
+                    });
+                    EngineOutput::Finished
+                }
+            });
+        }
+        let deadlines = [Some(self.session.deadline()), self.steps.deadline(), self.media.deadline(), self.data.deadline()];
+        deadlines.into_iter().flatten().min().map(EngineOutput::Timeout)
+    }
+}

@@ -1,0 +1,186 @@
+//! Owns what goes through the data channels, and the requests that the server answers. Refuses to read what a user's
+//! packet holds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+use livekit_protocol::data_packet::Value;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
+use prost::Message as _;
+
+use super::{ANSWER_WITHIN, Engine, Reply};
+use crate::data::{Inbox, Outbox};
+use crate::error::RoomError;
+use crate::event::{Participant, RoomEvent};
+use crate::peer::Label;
+
+/// The most that waits for a channel, in bytes.
+const MOST: usize = 8 << 20;
+
+struct Waiting {
+    label: Label,
+    message: Bytes,
+    reply: Option<Reply<()>>,
+}
+
+/// A request whose answer is that the server does it.
+struct Asked {
+    wanted: UpdateParticipantMetadata,
+    reply: Reply<()>,
+    until: Instant,
+}
+
+#[derive(Default)]
+pub(super) struct Data {
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    asked: BTreeMap<u32, Asked>,
+    last_request: u32,
+}
+
+impl Data {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.asked.values().map(|asked| asked.until).min()
+    }
+
+    /// A new session numbers its packets anew.
+    pub(super) fn joined(&mut self) {
+        self.outbox = Outbox::default();
+        self.inbox = Inbox::default();
+    }
+
+    /// Who waits for the answer to the request.
+    pub(super) fn answered(&mut self, request: u32) -> Option<Reply<()>> {
+        Some(self.asked.remove(&request)?.reply)
+    }
+
+    fn push(&mut self, label: Label, message: Bytes, reply: Option<Reply<()>>) {
+        self.bytes += message.len();
+        self.waiting.push_back(Waiting { label, message, reply });
+    }
+}
+
+impl Engine {
+    pub(super) fn send_data(&mut self, mut packet: DataPacket, reliable: bool, reply: Reply<()>) {
+        if self.data.bytes > MOST {
+            // Nobody waits any more.
+            let _ = reply.send(Err(RoomError::Full(self.data.bytes)));
+            return;
+        }
+        let (label, message) = if reliable {
+            (Label::Reliable, self.data.outbox.stamp(&mut packet))
+        } else {
+            (Label::Lossy, Bytes::from(packet.encode_to_vec()))
+        };
+        self.data.push(label, message, Some(reply));
+        self.flush_data();
+    }
+
+    /// Writes what waits, as far as the channels take it.
+    pub(super) fn flush_data(&mut self) {
+        while let Some(next) = self.data.waiting.front() {
+            if !self.session.write_data(next.label, &next.message) {
+                return;
+            }
+            let Some(Waiting { message, reply, .. }) = self.data.waiting.pop_front() else { return };
+            self.data.bytes -= message.len();
+            if let Some(reply) = reply {
+                // Nobody waits any more.
+                let _ = reply.send(Ok(()));
+            }
+        }
+    }
+
+    /// What the server has not had of ours, after a resume.
+    pub(super) fn replay_data(&mut self, last: u32) {
+        let missed: Vec<Bytes> = self.data.outbox.replay(last).cloned().collect();
+        for message in missed.into_iter().rev() {
+            self.data.bytes += message.len();
+            self.data.waiting.push_front(Waiting { label: Label::Reliable, message, reply: None });
+        }
+        self.flush_data();
+    }
+
+    pub(super) fn on_data(&mut self, label: Label, bytes: &[u8]) {
+        if label == Label::DataTrack {
+            return;
+        }
+        let packet = match DataPacket::decode(bytes) {
+            Ok(packet) => packet,
+            Err(error) => {
+                tracing::debug!(%error, "a data packet that can't be read: left out");
+                return;
+            }
+        };
+        if label == Label::Reliable && !self.data.inbox.take(&packet) {
+            return;
+        }
+        self.on_packet(packet, label == Label::Reliable);
+    }
+
+    pub(super) fn ask(&mut self, request: Request, reply: Reply<()>) {
+        let request = match request {
+            Request::UpdateMetadata(wanted) => {
+                self.data.last_request = self.data.last_request.wrapping_add(1);
+                let wanted = UpdateParticipantMetadata { request_id: self.data.last_request, ..wanted };
+                let asked = Asked { wanted: wanted.clone(), reply, until: self.now + ANSWER_WITHIN };
+                self.data.asked.insert(self.data.last_request, asked);
+                Request::UpdateMetadata(wanted)
+            }
+            // Done as soon as it is said: the server answers to no other.
+            other => {
+                // Nobody waits any more.
+                let _ = reply.send(Ok(()));
+                other
+            }
+        };
+        self.signal(request);
+        self.see_asked();
+    }
+
+    /// The server answers an update that it makes only by showing it.
+    pub(super) fn see_asked(&mut self) {
+        let Some(local) = self.people.local() else { return };
+        let done: Vec<u32> = self.data.asked.iter().filter(|(_, asked)| shows(&local, &asked.wanted)).map(|(id, _)| *id).collect();
+        for reply in done.into_iter().filter_map(|id| self.data.answered(id)) {
+            // Nobody waits any more.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    pub(super) fn time_out_asked(&mut self) {
+        let late: Vec<u32> =
+            self.data.asked.iter().filter(|(_, asked)| asked.until <= self.now).map(|(id, _)| *id).collect();
+        for reply in late.into_iter().filter_map(|id| self.data.answered(id)) {
+            // Nobody waits any more.
+            let _ = reply.send(Err(RoomError::Timeout(ANSWER_WITHIN)));
+        }
+    }
+}
+
+/// Whether the participant is as it was asked to be.
+fn shows(local: &Participant, wanted: &UpdateParticipantMetadata) -> bool {
+    let attributes = |(key, value): (&String, &String)| {
+        local.attributes().get(key).map_or(value.is_empty(), |shown| shown == value)
+    };
+    local.metadata() == wanted.metadata && local.name() == wanted.name && wanted.attributes.iter().all(attributes)
+}
+
+impl Engine {
+    /// A packet that is new.
+    fn on_packet(&mut self, packet: DataPacket, reliable: bool) {
+        let participant = self.people.participant(&packet.participant_identity).cloned();
+        let event = match packet.value {
+            Some(Value::User(user)) => {
+                RoomEvent::DataReceived { payload: user.payload, topic: user.topic, participant, reliable }
+            }
+            Some(Value::SipDtmf(dtmf)) => RoomEvent::DtmfReceived { code: dtmf.code, digit: dtmf.digit, participant },
+            _ => return,
+        };
+        self.shared.tell(event);
+    }
+}

@@ -1,0 +1,248 @@
+//! Owns the tracks: ours, from an audio source to packets every 20 ms; others', from packets to those who listen.
+//! Refuses to know who publishes what.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::{
+    AddTrackRequest, MuteTrackRequest, TrackInfo, TrackPublishedResponse, TrackType, TrackUnpublishedResponse,
+};
+use str0m::media::MediaKind;
+
+use super::{ANSWER_WITHIN, Engine, Reply};
+use crate::audio::{Attached, AudioSource, ReceiveTrack, SendTrack};
+use crate::error::RoomError;
+use crate::event::{Publication, RoomEvent};
+use crate::peer::{MediaPacket, OPUS, Outgoing, RED};
+use crate::room::PublishOptions;
+use crate::session::Session;
+
+/// One packet of audio.
+const TICK: Duration = Duration::from_millis(20);
+/// A thread that stood still for longer plays on from now: nobody wants to hear all of it at once.
+const LATEST: Duration = Duration::from_millis(200);
+
+/// A track of ours.
+struct Local {
+    track: SendTrack,
+    options: PublishOptions,
+    muted: bool,
+    /// What the server made of it, once it has.
+    info: Option<TrackInfo>,
+    reply: Option<(Reply<Publication>, Instant)>,
+}
+
+/// A track of another's that somebody listens to.
+#[derive(Default)]
+struct Remote {
+    track: ReceiveTrack,
+    ssrc: Option<u32>,
+}
+
+pub(super) struct Media {
+    next_tick: Instant,
+    /// By cid.
+    local: BTreeMap<String, Local>,
+    /// By sid.
+    remote: BTreeMap<String, Remote>,
+}
+
+impl Media {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { next_tick: now, local: BTreeMap::new(), remote: BTreeMap::new() }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let busy = !self.local.is_empty() || !self.remote.is_empty();
+        let asked = self.local.values().filter_map(|local| Some(local.reply.as_ref()?.1));
+        busy.then_some(self.next_tick).into_iter().chain(asked).min()
+    }
+
+    pub(super) fn listen(&mut self, now: Instant, sid: &str, stream: Attached) {
+        self.start(now);
+        self.remote.entry(sid.to_owned()).or_default().track.attach(stream);
+    }
+
+    /// The first track starts the clock.
+    fn start(&mut self, now: Instant) {
+        if self.local.is_empty() && self.remote.is_empty() {
+            self.next_tick = now;
+        }
+    }
+
+    pub(super) fn receive(&mut self, now: Instant, sid: &str, packet: &MediaPacket) {
+        let audio = matches!(packet.payload_type, OPUS | RED);
+        let Some(remote) = self.remote.get_mut(sid).filter(|_| audio) else { return };
+        if remote.ssrc.replace(packet.ssrc).is_some_and(|ssrc| ssrc != packet.ssrc) {
+            remote.track.restart();
+        }
+        remote.track.packet(now, packet.payload_type == RED, packet.sequence, packet.timestamp, &packet.payload);
+    }
+
+    pub(super) fn on_event(&mut self, event: &RoomEvent) {
+        if let RoomEvent::TrackUnsubscribed { publication, .. } | RoomEvent::TrackUnpublished { publication, .. } = event {
+            self.remote.remove(publication.sid());
+        }
+    }
+
+    /// The server does not take the track.
+    pub(super) fn refused(&mut self, cid: &str, error: &RoomError) {
+        if let Some(reply) = self.local.remove(cid).and_then(|local| local.reply) {
+            // Nobody waits any more.
+            let _ = reply.0.send(Err(error.clone()));
+        }
+    }
+
+    fn by_sid(&mut self, sid: &str) -> Option<(&String, &mut Local)> {
+        self.local.iter_mut().find(|(_, local)| local.info.as_ref().is_some_and(|info| info.sid == sid))
+    }
+
+    /// The room is over: no stream goes on, and nobody gets an answer.
+    pub(super) fn end(&mut self) {
+        self.local.clear();
+        self.remote.clear();
+    }
+
+    /// What the server is to know of our tracks after a resume.
+    pub(super) fn published(&self) -> Vec<TrackPublishedResponse> {
+        let published = |(cid, local): (&String, &Local)| TrackPublishedResponse {
+            cid: cid.clone(),
+            track: local.info.clone(),
+        };
+        self.local.iter().filter(|(_, local)| local.info.is_some()).map(published).collect()
+    }
+
+    /// Everything that is due at `now`, from the sources to the session, and to the streams.
+    fn tick(&mut self, now: Instant, session: &mut Session) {
+        if now > self.next_tick + LATEST {
+            self.next_tick = now;
+        }
+        while self.next_tick <= now {
+            self.next_tick += TICK;
+            for (cid, local) in &mut self.local {
+                if local.info.is_none() || local.muted || !session.is_connected() {
+                    continue;
+                }
+                if let Some(packet) = local.track.tick() {
+                    session.write_media(now, cid, Outgoing {
+                        payload_type: if packet.red { RED } else { OPUS },
+                        timestamp: packet.timestamp,
+                        marker: packet.marker,
+                        level: Some((packet.level_dbov, packet.voice)),
+                        payload: packet.payload,
+                    });
+                }
+            }
+            for remote in self.remote.values_mut() {
+                remote.track.tick(now);
+            }
+            self.remote.retain(|_, remote| remote.track.is_heard());
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn publish_audio(&mut self, source: &AudioSource, options: PublishOptions, reply: Reply<Publication>) {
+        let track = match SendTrack::new(source, options.send(self.options.red), fastrand::u32(..)) {
+            Ok(track) => track,
+            Err(error) => {
+                // Nobody waits any more.
+                let _ = reply.send(Err(RoomError::Audio(error.to_string())));
+                return;
+            }
+        };
+        let spare = self.session.spare(MediaKind::Audio).filter(|cid| !self.media.local.contains_key(cid));
+        let cid = spare.unwrap_or_else(|| format!("audio-{:016x}", fastrand::u64(..)));
+        self.media.start(self.now);
+        let reply = Some((reply, self.now + ANSWER_WITHIN));
+        let local = Local { track, options, muted: false, info: None, reply };
+        let request = self.add_track(&cid, &local);
+        self.media.local.insert(cid, local);
+        self.signal(request);
+    }
+
+    fn add_track(&self, cid: &str, local: &Local) -> Request {
+        let stereo = local.track.channels() == 2;
+        Request::AddTrack(AddTrackRequest {
+            cid: cid.to_owned(),
+            name: local.options.name.clone(),
+            r#type: TrackType::Audio as i32,
+            source: local.options.source.to_proto(),
+            muted: local.muted,
+            stereo,
+            disable_red: !self.options.red,
+            disable_dtx: !local.options.dtx,
+            stream: local.options.stream.clone(),
+            ..AddTrackRequest::default()
+        })
+    }
+
+    pub(super) fn on_track_published(&mut self, published: TrackPublishedResponse) {
+        let Some(local) = self.media.local.get_mut(&published.cid) else { return };
+        let Some(info) = published.track else { return };
+        let publication = Publication::of(&info, false);
+        local.info = Some(info);
+        if let Some((reply, _)) = local.reply.take() {
+            // Nobody waits any more.
+            let _ = reply.send(Ok(publication));
+        }
+        self.session.publisher().want_sending(&published.cid, MediaKind::Audio);
+        self.session.negotiate();
+    }
+
+    pub(super) fn on_track_unpublished(&mut self, gone: &TrackUnpublishedResponse) {
+        self.take_track(&gone.track_sid);
+    }
+
+    pub(super) fn unpublish(&mut self, sid: &str, reply: Reply<()>) {
+        let gone = self.take_track(sid);
+        // Nobody waits any more.
+        let _ = reply.send(if gone { Ok(()) } else { Err(RoomError::Unknown { what: "track", name: sid.to_owned() }) });
+    }
+
+    fn take_track(&mut self, sid: &str) -> bool {
+        let Some(cid) = self.media.by_sid(sid).map(|(cid, _)| cid.clone()) else { return false };
+        self.media.local.remove(&cid);
+        self.session.publisher().stop_sending(&cid);
+        self.session.negotiate();
+        true
+    }
+
+    pub(super) fn set_muted(&mut self, sid: &str, muted: bool) {
+        let Some((_, local)) = self.media.by_sid(sid) else { return };
+        local.muted = muted;
+        self.signal(Request::Mute(MuteTrackRequest { sid: sid.to_owned(), muted }));
+    }
+
+    /// The server mutes or unmutes a track of ours.
+    pub(super) fn on_mute(&mut self, mute: &MuteTrackRequest) {
+        if let Some((_, local)) = self.media.by_sid(&mute.sid) {
+            local.muted = mute.muted;
+        }
+    }
+
+    /// All of our tracks, in a new session.
+    pub(super) fn publish_again(&mut self) {
+        let mut requests = Vec::new();
+        for (cid, local) in &self.media.local {
+            requests.push(self.add_track(cid, local));
+        }
+        for local in self.media.local.values_mut() {
+            local.info = None;
+        }
+        requests.into_iter().for_each(|request| self.signal(request));
+    }
+
+    pub(super) fn tick(&mut self) {
+        let late = |local: &Local| local.reply.as_ref().is_some_and(|(_, until)| *until <= self.now);
+        let unanswered: Vec<String> =
+            self.media.local.iter().filter(|(_, local)| late(local)).map(|(cid, _)| cid.clone()).collect();
+        for cid in unanswered {
+            self.media.refused(&cid, &RoomError::Timeout(ANSWER_WITHIN));
+        }
+        if self.media.next_tick <= self.now {
+            self.media.tick(self.now, &mut self.session);
+        }
+    }
+}
