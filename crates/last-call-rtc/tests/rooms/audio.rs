@@ -11,7 +11,7 @@ use super::scene::{MODES, event, pair, soon};
 const RATE: u32 = 48_000;
 
 /// A tone of `hertz`, for as long as the task lives.
-pub fn sing(source: AudioSource, hertz: f64) -> tokio::task::JoinHandle<()> {
+pub(crate) fn sing(source: AudioSource, hertz: f64) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut at = 0_u64;
         loop {
@@ -31,7 +31,7 @@ pub fn sing(source: AudioSource, hertz: f64) -> tokio::task::JoinHandle<()> {
 }
 
 /// How much of the power is at `hertz`, of 1.
-pub fn purity(samples: &[i16], hertz: f64) -> f64 {
+pub(crate) fn purity(samples: &[i16], hertz: f64) -> f64 {
     let coefficient = 2.0 * (std::f64::consts::TAU * hertz / f64::from(RATE)).cos();
     let (mut one, mut two, mut power) = (0.0, 0.0, 0.0);
     for sample in samples {
@@ -45,7 +45,7 @@ pub fn purity(samples: &[i16], hertz: f64) -> f64 {
 }
 
 /// The sid of the first track that `room` gets to hear.
-pub async fn first_track(room: &Room) -> Result<String> {
+pub(crate) async fn first_track(room: &Room) -> Result<String> {
     let mut events = room.events();
     let subscribed = room
         .participants()
@@ -63,7 +63,7 @@ pub async fn first_track(room: &Room) -> Result<String> {
 }
 
 /// Half a second of what is heard once it is the tone, or the best of half a minute.
-pub async fn hears(room: &Room, track: &str, hertz: f64) -> Result<f64> {
+pub(crate) async fn hears(room: &Room, track: &str, hertz: f64) -> Result<f64> {
     let mut stream = room.audio_stream(track, &AudioStreamOptions::default())?;
     let mut best = 0.0_f64;
     let mut heard: Vec<i16> = Vec::new();
@@ -84,8 +84,8 @@ async fn a_tone_is_heard_on_both_sides() -> Result<()> {
     for mode in MODES {
         let (alice, bob) = pair(&server, mode).await?;
         let (high, low) = (AudioSource::new(RATE, 1), AudioSource::new(RATE, 1));
-        alice.publish_audio(&high, PublishOptions::default()).await?;
-        bob.publish_audio(&low, PublishOptions::default()).await?;
+        alice.publish_audio(&high, no_dtx()).await?;
+        bob.publish_audio(&low, no_dtx()).await?;
         let singers = [sing(high, 880.0), sing(low, 440.0)];
         let (from_bob, from_alice) = (first_track(&alice).await?, first_track(&bob).await?);
         let alice_hears = hears(&alice, &from_bob, 440.0).await?;
@@ -94,4 +94,9 @@ async fn a_tone_is_heard_on_both_sides() -> Result<()> {
         singers.iter().for_each(tokio::task::JoinHandle::abort);
     }
     Ok(())
+}
+
+/// A tone that lasts is no speech to Opus, which would not send it.
+fn no_dtx() -> PublishOptions {
+    PublishOptions { dtx: false, ..PublishOptions::default() }
 }

@@ -12,41 +12,41 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Which kind of session a participant has.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// One peer connection (`/rtc/v1`).
     Single,
     /// Two (`/rtc`).
     Dual,
 }
 
-pub const MODES: [Mode; 2] = [Mode::Single, Mode::Dual];
+pub(crate) const MODES: [Mode; 2] = [Mode::Single, Mode::Dual];
 
 impl Mode {
-    pub fn options(self) -> RoomOptions {
+    pub(crate) fn options(self) -> RoomOptions {
         RoomOptions { single_peer_connection: self == Self::Single, ..RoomOptions::default() }
     }
 }
 
 /// `identity` in `room`.
-pub async fn join(server: &LiveKit, room: &str, identity: &str, options: RoomOptions) -> Result<Room> {
+pub(crate) async fn join(server: &LiveKit, room: &str, identity: &str, options: RoomOptions) -> Result<Room> {
     let token = server.token(room, identity)?;
     let joined = soon(Room::connect(&server.url(), &token, options)).await?;
     joined.with_context(|| format!("{identity} does not get into {room}"))
 }
 
 /// Two participants of the same room.
-pub async fn pair(server: &LiveKit, mode: Mode) -> Result<(Room, Room)> {
+pub(crate) async fn pair(server: &LiveKit, mode: Mode) -> Result<(Room, Room)> {
     let room = format!("pair-{mode:?}-{:x}", fastrand::u32(..));
     Ok((join(server, &room, "alice", mode.options()).await?, join(server, &room, "bob", mode.options()).await?))
 }
 
 /// Its outcome, which must come soon.
-pub async fn soon<T>(what: impl Future<Output = T>) -> Result<T> {
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(SOON, what).await.context("not within half a minute")
 }
 
 /// The first event that fits.
-pub async fn event<T>(events: &mut Events, fits: impl Fn(&RoomEvent) -> Option<T>) -> Result<T> {
+pub(crate) async fn event<T>(events: &mut Events, fits: impl Fn(&RoomEvent) -> Option<T>) -> Result<T> {
     soon(async {
         loop {
             let event = events.next().await.context("the room ended")?;
