@@ -6,12 +6,18 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::*;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asked {
+    Join,
+    Resume,
+}
+
 /// The ladder, and what an observer of its outputs knows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct World {
     ladder: Ladder,
     /// A join or resume without an answer.
-    outstanding: bool,
+    outstanding: Option<Asked>,
     armed: BTreeSet<Timer>,
     news: Option<News>,
     /// `SyncState`s since the last answered resume; `None` where no resume was answered since the last news.
@@ -53,7 +59,7 @@ impl World {
     fn new() -> Self {
         let ladder = Ladder::new();
         let armed = BTreeSet::new();
-        let mut world = Self { ladder, outstanding: false, armed, news: None, synced: None, ever: false };
+        let mut world = Self { ladder, outstanding: None, armed, news: None, synced: None, ever: false };
         world.observe();
         world
     }
@@ -62,20 +68,23 @@ impl World {
     fn step(&mut self, input: Input) {
         let newest = self.ladder.generation;
         match input {
-            Input::Joined { generation }
-            | Input::JoinFailed { generation, .. }
-            | Input::SignalClosed { generation }
-            | Input::ResumeRefused { generation }
-                if generation == newest =>
+            Input::Joined { generation } | Input::JoinFailed { generation, .. }
+                if generation == newest && self.outstanding == Some(Asked::Join) =>
             {
-                self.outstanding = false;
+                self.outstanding = None;
             }
-            Input::SignalResumed { generation } if generation == newest => {
-                if self.outstanding {
-                    self.synced = Some(0);
-                }
-                self.outstanding = false;
+            Input::SignalResumed { generation }
+                if generation == newest && self.outstanding == Some(Asked::Resume) =>
+            {
+                self.synced = Some(0);
+                self.outstanding = None;
             }
+            Input::ResumeRefused { generation }
+                if generation == newest && self.outstanding == Some(Asked::Resume) =>
+            {
+                self.outstanding = None;
+            }
+            Input::SignalClosed { generation } if generation == newest => self.outstanding = None,
             Input::Fired(timer) => drop(self.armed.remove(&timer)),
             Input::Joined { .. }
             | Input::JoinFailed { .. }
@@ -95,14 +104,10 @@ impl World {
     fn observe(&mut self) {
         while let Some(output) = self.ladder.poll_output() {
             match output {
-                Output::Join { .. } | Output::Resume { .. } => {
-                    assert!(!self.outstanding, "two at once: {self:?}");
-                    self.outstanding = true;
-                    self.synced = None;
-                }
+                Output::Join { .. } => self.ask(Asked::Join),
+                Output::Resume { .. } => self.ask(Asked::Resume),
                 Output::Abandon { .. } => {
-                    assert!(self.outstanding, "nothing to abandon: {self:?}");
-                    self.outstanding = false;
+                    assert!(self.outstanding.take().is_some(), "nothing to abandon: {self:?}")
                 }
                 Output::SyncState => self.synced = Some(self.synced.unwrap() + 1),
                 Output::Arm(timer, _) => drop(self.armed.insert(timer)),
@@ -115,10 +120,16 @@ impl World {
             }
         }
         if let State::Closed(_) = self.ladder.state() {
-            assert!(!self.outstanding && self.armed.is_empty(), "something goes on: {self:?}");
+            assert!(self.outstanding.is_none() && self.armed.is_empty(), "something goes on: {self:?}");
         } else if self.ladder.state() != State::Connected {
             assert_eq!(self.armed.len(), 2, "it would wait for ever: {self:?}");
         }
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        assert!(self.outstanding.is_none(), "two at once: {self:?}");
+        self.outstanding = Some(asked);
+        self.synced = None;
     }
 
     fn hear(&mut self, news: News) {
