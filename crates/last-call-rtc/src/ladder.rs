@@ -1,273 +1,346 @@
-//! Owns the ladder of a connection: join, resume what broke, join anew where nothing can be resumed, give up. Refuses
-//! IO, the clock and all that a session is made of: it says what to do, and hears what came of it.
+//! The reconnect ladder: what is tried, in which order and for how long, when signalling or media is lost.
 //!
-//! A resume comes first, always: the server keeps a participant for 20 s after its signalling broke (departure timeout of
-//! livekit-server, measured), and a participant that joins a second time under the same identity is a duplicate: the
-//! server removes the first one and ends the agent's own job (livekit/livekit#4887). So a second join is made only once
-//! the server has said that there is nothing to resume, or three resumes brought no media.
+//! Owns every decision about joining, resuming, joining anew and giving up, as a pure state machine: one input, then
+//! poll until no output is left. Refuses clocks (timers are names, [`Timer`]), IO and randomness (each input comes with
+//! a number drawn by the driver); whoever drives it never decides.
+//!
+//! **Resume first, join anew only without a session.** An agent's identity is fixed by its job. A second join with it
+//! makes the server remove the first participant as `DUPLICATE_IDENTITY`, which counts as the agent leaving, and the
+//! server sends `JobTermination` for the job that is just reconnecting (livekit/livekit#4887). So once `JoinResponse`
+//! has come, even when media never did, what follows a failure is a resume; a join follows only
+//!
+//! - `ResumeRefused`, or `Leave` with `Reconnect`: the server holds no session (the participant departed, its node is
+//!   gone). The job's termination was sent when the server removed the participant, whatever this side does; a job
+//!   that outlives it, by another server or a worker that lets it, goes on with `Reconnected`, new sids, and tracks
+//!   published again;
+//! - [`MUTE_TRIES`](numbers::MUTE_TRIES) resumes that signalling answered and media did not: the session is of no use,
+//!   and the job may be terminated for its replacement;
+//! - a join whose answer never came: without its sid nothing can be resumed. If the server did seat the participant,
+//!   the job may be terminated here too.
+//!
+//! Media that is lost alone also resumes the signalling: both usually share the network that failed.
+
+mod message;
+mod numbers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use livekit_protocol::leave_request::Action;
+use livekit_protocol::DisconnectReason;
 
-use crate::event::DisconnectReason;
+pub(crate) use message::{Ended, Generation, Input, LeaveAction, News, Output, Timer};
 
-/// For how long a broken connection is mended before it is given up: longer than half a minute without any network, and
-/// than all that the server waits for.
-const MEND_WITHIN: Duration = Duration::from_secs(90);
-/// How long ICE and DTLS may take once the signalling is up; the official SDKs wait as long.
-const MEDIA_WITHIN: Duration = Duration::from_secs(15);
-/// Resumes that brought the signalling back, and no media.
-const FRUITLESS: u32 = 3;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Timer {
-    /// When to try again.
-    Retry,
-    /// When media is late.
-    Media,
-    /// When to give up.
-    GiveUp,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Input {
-    Start,
-    Joined,
-    JoinFailed { permanent: bool },
-    SignalClosed,
-    Resumed,
-    /// `refused`: there is no such session any more.
-    ResumeFailed { refused: bool },
-    /// All peer connections are up.
-    PeerConnected,
-    PeerFailed,
-    Leave { action: Action, reason: DisconnectReason },
-    /// The user leaves.
-    Close,
-    Timer(Timer),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Output {
-    /// Join with new peer connections; a session that was there is gone.
-    Join,
-    /// A new signalling socket for the same session.
-    Resume,
-    /// Tell the server what this side has, and restart ICE.
-    Sync,
-    /// The join is done.
+/// Where the session stands. Attempts count from 0, since the connection was last steady, and stop at
+/// [`ATTEMPT_TOP`](numbers::ATTEMPT_TOP).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum State {
+    /// Joining, for the first time.
+    Connecting(u8),
+    /// Signalling and media stand.
     Connected,
-    Reconnecting,
-    /// Back in the same session: send again what the server has not had.
-    Resumed,
-    /// Back in a new session: publish again.
-    Rejoined,
-    /// Tell the server that this side leaves.
-    Goodbye,
-    Over(DisconnectReason),
-    Arm(Timer, Duration),
-    Disarm(Timer),
+    /// Taking the same session up again.
+    Resuming(u8),
+    /// Joining anew.
+    Rejoining(u8),
+    /// Over; nothing follows.
+    Closed(Ended),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum State {
-    New,
-    /// `up`: the signalling is; media is awaited. `first`: nobody was in before.
-    Joining { first: bool, attempt: u32, up: bool },
-    /// Between two attempts to join.
-    Pausing { first: bool, attempt: u32 },
-    In,
-    Resuming { attempt: u32, fruitless: u32, up: bool },
-    /// Between two attempts to resume.
-    Waiting { attempt: u32, fruitless: u32 },
-    Over,
+/// What an attempt waits for; of no meaning while connected or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Step {
+    Backoff,
+    Signal,
+    Media,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The machine. See the module's documentation for its rules and [`numbers`] for its times.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Ladder {
     state: State,
+    step: Step,
+    /// The newest socket.
+    generation: Generation,
+    /// The socket whose join made the newest session.
+    session: Generation,
+    /// Attempts since the connection was last steady.
+    attempt: u8,
+    /// Resumes and joins of this session that signalling answered and media did not.
+    mute: u8,
+    /// Media has stood once.
+    ever: bool,
+    /// The session is another one than when media last stood.
+    anew: bool,
     outputs: VecDeque<Output>,
-    /// For the first join.
-    connect_within: Duration,
 }
 
 impl Ladder {
-    pub(crate) fn new(connect_within: Duration) -> Self {
-        Self { state: State::New, outputs: VecDeque::new(), connect_within }
+    /// A ladder whose first outputs are those of the first join.
+    pub(crate) fn new() -> Self {
+        let mut ladder = Self {
+            state: State::Connecting(0),
+            step: Step::Backoff,
+            generation: 0,
+            session: 0,
+            attempt: 0,
+            mute: 0,
+            ever: false,
+            anew: false,
+            outputs: VecDeque::new(),
+        };
+        ladder.say(Output::Arm(Timer::Budget, numbers::BUDGET));
+        ladder.attempt_now();
+        ladder
     }
 
-    pub(crate) fn poll(&mut self) -> Option<Output> {
+    /// Where it stands.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The next output; to be polled until `None` after [`Ladder::new`] and after each input.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Whether a failure of the signalling is one of a resume.
-    pub(crate) fn is_resuming(&self) -> bool {
-        matches!(self.state, State::Resuming { .. } | State::Waiting { .. })
-    }
-
-    /// Whether this participant has been in the room.
-    pub(crate) fn has_been_in(&self) -> bool {
-        matches!(
-            self.state,
-            State::In
-                | State::Resuming { .. }
-                | State::Waiting { .. }
-                | State::Joining { first: false, .. }
-                | State::Pausing { first: false, .. }
-        )
-    }
-
-    pub(crate) fn input(&mut self, input: Input) {
-        match (self.state, input) {
-            (State::Over, _) => {}
-            (state, Input::Close) => {
-                if !matches!(state, State::New) {
-                    self.say(Output::Goodbye);
-                }
-                self.end(DisconnectReason::ClientInitiated);
+    /// Takes one input. `roll` is a fresh uniform random number: it scatters the back-off.
+    pub(crate) fn handle(&mut self, input: Input, roll: u32) {
+        if matches!(self.state, State::Closed(_)) {
+            return;
+        }
+        match input {
+            Input::Joined { generation } if self.awaits(generation, Step::Signal) && self.joins() => {
+                self.joined()
             }
-            (State::New, Input::Start) => {
-                self.say(Output::Arm(Timer::GiveUp, self.connect_within));
-                self.join(true, 1);
+            Input::JoinFailed { generation, permanent }
+                if self.awaits(generation, Step::Signal) && self.joins() =>
+            {
+                self.join_failed(permanent, roll);
             }
-            (State::New, _) => {}
-            (_, Input::Leave { action: Action::Disconnect, reason }) => self.end(reason),
-            (State::In, Input::Leave { action: Action::Reconnect, .. }) => {
-                self.broken();
-                self.join(false, 1);
+            Input::SignalResumed { generation } if self.awaits(generation, Step::Signal) && !self.joins() => {
+                self.say(Output::SyncState);
+                self.say(Output::RestartIce { generation });
+                self.await_media();
             }
-            (state @ (State::Resuming { .. } | State::Waiting { .. }), Input::Leave { action: Action::Reconnect, .. })
-            | (state @ State::Resuming { .. }, Input::ResumeFailed { refused: true }) => {
-                self.settle(state);
-                self.join(false, 1);
+            Input::ResumeRefused { generation } if self.awaits(generation, Step::Signal) && !self.joins() => {
+                self.rejoin_now();
             }
-            (_, Input::Timer(Timer::GiveUp)) => self.end(match self.state {
-                State::Joining { first: true, .. } | State::Pausing { first: true, .. } => DisconnectReason::JoinFailure,
-                _ => DisconnectReason::SignalClose,
-            }),
-            (State::Joining { .. } | State::Pausing { .. }, input) => self.while_joining(&input),
-            (State::Resuming { .. } | State::Waiting { .. }, input) => self.while_resuming(&input),
-            (State::In, Input::SignalClosed | Input::PeerFailed | Input::Leave { action: Action::Resume, .. }) => {
-                self.broken();
-                self.resume(1, 0);
+            Input::PeerConnected { generation } if self.awaits(generation, Step::Media) => self.connected(),
+            Input::PeerFailed { generation }
+                if generation == self.generation && self.state == State::Connected =>
+            {
+                self.lose(State::Resuming, roll);
             }
-            (State::In, _) => {}
+            Input::SignalClosed { generation } if generation == self.generation => self.signal_lost(roll),
+            Input::Leave { generation, action, reason } if generation >= self.session => {
+                self.asked_to_leave(generation, action, reason, roll);
+            }
+            Input::NetworkChanged => self.network_changed(roll),
+            Input::Close => self.close(),
+            Input::Fired(Timer::Step) => self.step_ended(roll),
+            Input::Fired(Timer::Budget) if self.state != State::Connected => self.end(Ended::GaveUp),
+            // Of an older socket, or no answer to what is under way. While media is awaited a failure of the peers
+            // is the old path's: the limit decides.
+            Input::Joined { .. }
+            | Input::JoinFailed { .. }
+            | Input::SignalClosed { .. }
+            | Input::SignalResumed { .. }
+            | Input::ResumeRefused { .. }
+            | Input::PeerConnected { .. }
+            | Input::PeerFailed { .. }
+            | Input::Leave { .. }
+            | Input::Fired(Timer::Budget) => {}
         }
     }
 
-    fn while_joining(&mut self, input: &Input) {
-        match (self.state, input) {
-            (State::Joining { first, attempt, up: false }, Input::Joined) => {
-                self.state = State::Joining { first, attempt, up: true };
-                self.say(Output::Arm(Timer::Media, MEDIA_WITHIN));
-            }
-            (State::Joining { first, up: true, .. }, Input::PeerConnected) => {
-                self.state = State::In;
-                self.say(Output::Disarm(Timer::Media));
-                self.say(Output::Disarm(Timer::GiveUp));
-                self.say(if first { Output::Connected } else { Output::Rejoined });
-            }
-            (State::Joining { up: false, .. }, Input::JoinFailed { permanent: true }) => {
-                self.end(DisconnectReason::JoinFailure);
-            }
-            (State::Joining { first, attempt, up: false }, Input::JoinFailed { permanent: false }) => {
-                self.pause(first, attempt);
-            }
-            (
-                State::Joining { first, attempt, up: true },
-                Input::SignalClosed | Input::PeerFailed | Input::Leave { .. } | Input::Timer(Timer::Media),
-            ) => {
-                self.say(Output::Disarm(Timer::Media));
-                self.pause(first, attempt);
-            }
-            (State::Pausing { first, attempt }, Input::Timer(Timer::Retry)) => self.join(first, attempt + 1),
-            _ => {}
+    fn joined(&mut self) {
+        self.anew = true;
+        if self.ever {
+            self.say(Output::Republish);
+        }
+        self.await_media();
+    }
+
+    /// Only the first connect takes a refusal for final: later a 404 may be the proxy's, whose server restarts.
+    fn join_failed(&mut self, permanent: bool, roll: u32) {
+        if permanent && !self.ever {
+            // The answer has come: there is nothing to abandon.
+            self.step = Step::Backoff;
+            self.end(Ended::JoinRefused);
+        } else {
+            self.retry(self.join_state(), roll);
         }
     }
 
-    fn while_resuming(&mut self, input: &Input) {
-        match (self.state, input) {
-            (State::Resuming { attempt, fruitless, up: false }, Input::Resumed) => {
-                self.state = State::Resuming { attempt, fruitless, up: true };
-                self.say(Output::Arm(Timer::Media, MEDIA_WITHIN));
-                self.say(Output::Sync);
-            }
-            (State::Resuming { up: true, .. }, Input::PeerConnected) => {
-                self.state = State::In;
-                self.say(Output::Disarm(Timer::Media));
-                self.say(Output::Disarm(Timer::GiveUp));
-                self.say(Output::Resumed);
-            }
-            (State::Resuming { attempt, fruitless, up: false }, Input::ResumeFailed { refused: false }) => {
-                self.wait(attempt, fruitless);
-            }
-            (State::Resuming { attempt, fruitless, up: true }, Input::SignalClosed | Input::Leave { .. }) => {
-                self.say(Output::Disarm(Timer::Media));
-                self.wait(attempt, fruitless);
-            }
-            (State::Resuming { attempt, fruitless, up: true }, Input::Timer(Timer::Media)) => {
-                if fruitless + 1 < FRUITLESS {
-                    self.wait(attempt, fruitless + 1);
-                } else {
-                    self.join(false, 1);
-                }
-            }
-            (State::Waiting { attempt, fruitless }, Input::Timer(Timer::Retry)) => self.resume(attempt + 1, fruitless),
-            _ => {}
+    fn connected(&mut self) {
+        if self.ever && !self.anew {
+            self.say(Output::ReplayReliable);
+        }
+        let news = match (self.ever, self.anew) {
+            (false, _) => News::Connected,
+            (true, true) => News::Reconnected,
+            (true, false) => News::Resumed,
+        };
+        // Until it is steady, a connection that was taken up again counts as one more attempt: the next may wait.
+        self.attempt = if self.ever { (self.attempt + 1).min(numbers::ATTEMPT_TOP) } else { 0 };
+        (self.ever, self.anew, self.mute) = (true, false, 0);
+        self.state = State::Connected;
+        self.say(Output::Disarm(Timer::Budget));
+        self.say(Output::Arm(Timer::Step, numbers::STEADY));
+        self.say(Output::Tell(news));
+    }
+
+    fn signal_lost(&mut self, roll: u32) {
+        match (self.state, self.step) {
+            (State::Connected, _) => self.lose(State::Resuming, roll),
+            (_, Step::Media) => self.retry(State::Resuming, roll),
+            (_, Step::Signal) if self.joins() => self.retry(self.join_state(), roll),
+            (_, Step::Signal) => self.retry(State::Resuming, roll),
+            (_, Step::Backoff) => {}
         }
     }
 
+    fn asked_to_leave(
+        &mut self,
+        generation: Generation,
+        action: LeaveAction,
+        reason: DisconnectReason,
+        roll: u32,
+    ) {
+        match action {
+            LeaveAction::Disconnect => self.end(Ended::ByServer(reason)),
+            LeaveAction::Resume if generation == self.generation => {
+                self.abandon();
+                self.signal_lost(roll);
+            }
+            LeaveAction::Resume => {}
+            LeaveAction::Reconnect => self.session_gone(roll),
+        }
+    }
+
+    fn session_gone(&mut self, roll: u32) {
+        match (self.state, self.step) {
+            (State::Connected, _) => self.lose(self.join_state(), roll),
+            (_, Step::Signal) if !self.joins() => {
+                self.abandon();
+                self.rejoin_now();
+            }
+            (_, Step::Signal | Step::Media) => {
+                self.abandon();
+                self.retry(self.join_state(), roll);
+            }
+            (_, Step::Backoff) => self.state = (self.join_state())(self.attempt),
+        }
+    }
+
+    fn network_changed(&mut self, roll: u32) {
+        match (self.state, self.step) {
+            (State::Connected, _) => self.lose(State::Resuming, roll),
+            (_, Step::Backoff) => self.attempt_now(),
+            (_, Step::Signal | Step::Media) => {}
+        }
+    }
+
+    fn close(&mut self) {
+        if self.state == State::Connected || self.step == Step::Media {
+            self.say(Output::SendLeave);
+        }
+        self.end(Ended::Left);
+    }
+
+    fn step_ended(&mut self, roll: u32) {
+        match (self.state, self.step) {
+            (State::Connected, _) => self.attempt = 0,
+            (_, Step::Backoff) => self.attempt_now(),
+            (_, Step::Signal) => {
+                self.abandon();
+                let next = if self.joins() { self.join_state() } else { State::Resuming };
+                self.retry(next, roll);
+            }
+            (_, Step::Media) => {
+                self.mute += 1;
+                let next = if self.mute < numbers::MUTE_TRIES { State::Resuming } else { self.join_state() };
+                self.retry(next, roll);
+            }
+        }
+    }
+}
+
+/// The steps that the reactions above are made of.
+impl Ladder {
     fn say(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
 
-    /// What was up is not.
-    fn broken(&mut self) {
-        self.say(Output::Reconnecting);
-        self.say(Output::Arm(Timer::GiveUp, MEND_WITHIN));
+    fn awaits(&self, generation: Generation, step: Step) -> bool {
+        generation == self.generation && self.step == step && self.state != State::Connected
     }
 
-    /// No timer of the state is left behind.
-    fn settle(&mut self, state: State) {
-        match state {
-            State::Joining { up: true, .. } | State::Resuming { up: true, .. } => self.say(Output::Disarm(Timer::Media)),
-            State::Pausing { .. } | State::Waiting { .. } => self.say(Output::Disarm(Timer::Retry)),
-            State::New | State::Joining { .. } | State::In | State::Resuming { .. } | State::Over => {}
+    fn joins(&self) -> bool {
+        matches!(self.state, State::Connecting(_) | State::Rejoining(_))
+    }
+
+    fn join_state(&self) -> fn(u8) -> State {
+        if self.ever { State::Rejoining } else { State::Connecting }
+    }
+
+    /// Out of `Connected`. The first attempt after a steady time is made at once; a server that accepts and drops in
+    /// turn meets the back-off.
+    fn lose(&mut self, next: fn(u8) -> State, roll: u32) {
+        self.say(Output::Tell(News::Reconnecting));
+        self.say(Output::Arm(Timer::Budget, numbers::BUDGET));
+        self.state = next(self.attempt);
+        if self.attempt == 0 {
+            self.attempt_now();
+        } else {
+            self.retry(next, roll);
         }
     }
 
-    fn join(&mut self, first: bool, attempt: u32) {
-        self.state = State::Joining { first, attempt, up: false };
-        self.say(Output::Join);
+    fn retry(&mut self, next: fn(u8) -> State, roll: u32) {
+        self.attempt = (self.attempt + 1).min(numbers::ATTEMPT_TOP);
+        self.state = next(self.attempt);
+        self.step = Step::Backoff;
+        self.say(Output::Arm(Timer::Step, numbers::backoff(self.attempt, roll)));
     }
 
-    fn pause(&mut self, first: bool, attempt: u32) {
-        self.state = State::Pausing { first, attempt };
-        self.say(Output::Arm(Timer::Retry, backoff(attempt)));
+    fn rejoin_now(&mut self) {
+        self.state = (self.join_state())(self.attempt);
+        self.attempt_now();
     }
 
-    fn resume(&mut self, attempt: u32, fruitless: u32) {
-        self.state = State::Resuming { attempt, fruitless, up: false };
-        self.say(Output::Resume);
+    fn attempt_now(&mut self) {
+        self.generation += 1;
+        let generation = self.generation;
+        if self.joins() {
+            self.session = generation;
+            self.mute = 0;
+            self.say(Output::Join { generation });
+        } else {
+            self.say(Output::Resume { generation });
+        }
+        self.step = Step::Signal;
+        self.say(Output::Arm(Timer::Step, numbers::SIGNAL_LIMIT));
     }
 
-    fn wait(&mut self, attempt: u32, fruitless: u32) {
-        self.state = State::Waiting { attempt, fruitless };
-        self.say(Output::Arm(Timer::Retry, backoff(attempt)));
+    fn await_media(&mut self) {
+        self.step = Step::Media;
+        self.say(Output::Arm(Timer::Step, numbers::MEDIA_LIMIT));
     }
 
-    fn end(&mut self, reason: DisconnectReason) {
-        self.settle(self.state);
-        self.state = State::Over;
-        self.say(Output::Disarm(Timer::GiveUp));
-        self.say(Output::Over(reason));
+    /// Takes back the join or resume that has no answer yet.
+    fn abandon(&mut self) {
+        if self.state != State::Connected && self.step == Step::Signal {
+            self.say(Output::Abandon { generation: self.generation });
+        }
     }
-}
 
-/// 0.3 s, then twice as long each time, up to 5 s: a resume must come within the server's 20 s.
-fn backoff(attempt: u32) -> Duration {
-    let doubled = 300_u64.saturating_mul(1 << attempt.saturating_sub(1).min(10));
-    Duration::from_millis(doubled.min(5_000))
+    fn end(&mut self, ended: Ended) {
+        self.abandon();
+        self.say(Output::Disarm(Timer::Step));
+        self.say(Output::Disarm(Timer::Budget));
+        self.say(Output::Tell(News::Disconnected(ended)));
+        self.state = State::Closed(ended);
+    }
 }
