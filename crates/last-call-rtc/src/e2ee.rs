@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use frame::{Decrypted, FrameDecryptor, FrameEncryptor, Media};
+pub(crate) use frame::{Decrypted, FrameDecryptor, FrameEncryptor, Media, Origin};
 
 use cipher::Secret;
 use ring::{Opened, Ring, Search, Slot, Trail, in_ring};

@@ -19,17 +19,27 @@ const ROUNDS: NonZeroU32 = NonZeroU32::new(100_000).expect("not zero");
 pub(super) struct Secret(Zeroizing<[u8; 16]>);
 
 impl Secret {
-    /// The key that encrypts, of what the application gave or what the last ratchet left.
-    pub(super) fn derive(material: &[u8], salt: &[u8]) -> Self {
+    /// The key that encrypts, of what [`stretch`] made. LiveKit derives 128 bits for it, and from the same secret 256
+    /// bits to ratchet on from: in PBKDF2 the former are the first half of the latter, so that one derivation is both.
+    pub(super) fn of(stretched: &[u8; 32]) -> Self {
         let mut key = Zeroizing::new([0; 16]);
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, material, &mut *key);
+        key.copy_from_slice(&stretched[..16]);
         Self(key)
     }
 
     /// Encrypts the end of `buffer`, from `start` on, and appends the tag. `None` when it is too long for the cipher.
-    pub(super) fn seal(&self, iv: [u8; IV_LEN], aad: &[u8], buffer: &mut Vec<u8>, start: usize) -> Option<()> {
+    pub(super) fn seal(
+        &self,
+        iv: [u8; IV_LEN],
+        aad: &[u8],
+        buffer: &mut Vec<u8>,
+        start: usize,
+    ) -> Option<()> {
         let nonce = Nonce::assume_unique_for_key(iv);
-        let tag = self.cipher()?.seal_in_place_separate_tag(nonce, Aad::from(aad), buffer.get_mut(start..)?).ok()?;
+        let tag = self
+            .cipher()?
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), buffer.get_mut(start..)?)
+            .ok()?;
         buffer.extend_from_slice(tag.as_ref());
         Some(())
     }
@@ -48,9 +58,9 @@ impl Secret {
     }
 }
 
-/// What the next key is derived from.
-pub(super) fn ratchet(material: &[u8], salt: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut next = Zeroizing::new(vec![0; 32]);
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, material, &mut next);
-    next
+/// What PBKDF2 makes of a passphrase, or of what it made before: a key, and what the next is made of.
+pub(super) fn stretch(secret: &[u8], salt: &[u8]) -> Zeroizing<[u8; 32]> {
+    let mut stretched = Zeroizing::new([0; 32]);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ROUNDS, salt, secret, &mut *stretched);
+    stretched
 }

@@ -4,9 +4,9 @@
 //! `EncryptedPacketPayload` under AES-GCM, nothing authenticated beside it); refuses to know of channels and order.
 
 use livekit_protocol as proto;
+use prost::Message as _;
 use proto::data_packet::Value as Clear;
 use proto::encrypted_packet_payload::Value as Hidden;
-use prost::Message as _;
 
 use super::cipher::IV_LEN;
 use super::ring::{Trail, in_ring};
@@ -16,7 +16,12 @@ impl E2ee {
     /// What `identity`, the local participant, sends in place of `value`. What LiveKit knows no encrypted form of
     /// (DTMF, transcriptions, metrics, speakers) and what is encrypted stays as it is. `iv` is random, and new for
     /// each packet.
-    pub(crate) fn encrypt_data(&self, identity: &str, value: Clear, iv: [u8; IV_LEN]) -> Result<Clear, E2eeError> {
+    pub(crate) fn encrypt_data(
+        &self,
+        identity: &str,
+        value: Clear,
+        iv: [u8; IV_LEN],
+    ) -> Result<Clear, E2eeError> {
         let hidden = match hide(value) {
             Ok(hidden) => hidden,
             Err(clear) => return Ok(*clear),
@@ -34,11 +39,16 @@ impl E2ee {
 
     /// What `identity` encrypted. Looks a whole window of ratchets ahead at once, since no packet may be lost: that
     /// can hold the thread up for some hundred milliseconds, once for each key.
-    pub(crate) fn decrypt_data(&self, identity: &str, packet: &proto::EncryptedPacket) -> Result<Clear, E2eeError> {
+    pub(crate) fn decrypt_data(
+        &self,
+        identity: &str,
+        packet: &proto::EncryptedPacket,
+    ) -> Result<Clear, E2eeError> {
         let index = in_ring(packet.key_index)?;
         let iv: [u8; IV_LEN] = packet.iv.as_slice().try_into().map_err(|_| E2eeError::Malformed)?;
         let sealed = packet.encrypted_value.as_slice();
-        let opened = self.open(identity, index, &mut Trail::default(), usize::MAX, |key| key.open(iv, &[], sealed))?;
+        let opened =
+            self.open(identity, index, &mut Trail::default(), usize::MAX, |key| key.open(iv, &[], sealed))?;
         let payload = proto::EncryptedPacketPayload::decode(opened.value.as_slice());
         payload.ok().and_then(|payload| payload.value).map(show).ok_or(E2eeError::Malformed)
     }

@@ -4,9 +4,12 @@
 //! and kept for all who share the slot, so that what a stranger sends costs PBKDF2 for a window of keys at most, and
 //! not for each frame as in the SDKs.
 
+#[cfg(test)]
+mod tests;
+
 use zeroize::Zeroizing;
 
-use super::cipher::{Secret, ratchet};
+use super::cipher::{Secret, stretch};
 use super::{E2eeError, E2eeOptions, KEY_RING};
 
 /// How often a key ratchets: a bound on the keys that one who has the key can make us derive and keep.
@@ -52,8 +55,8 @@ pub(super) struct Slot {
     name: u64,
     /// The keys known so far, each a ratchet on from the one before.
     chain: Vec<Secret>,
-    /// What the last of the chain was derived from.
-    material: Zeroizing<Vec<u8>>,
+    /// What the last of the chain is part of, and the next will be made of.
+    material: Zeroizing<[u8; 32]>,
     /// Which of the chain to send with.
     sending: usize,
     /// The furthest of the chain that anyone was heard with.
@@ -89,8 +92,8 @@ pub(super) struct Opened<T> {
 
 impl Slot {
     pub(super) fn new(name: u64, key: &[u8], salt: &[u8]) -> Self {
-        let chain = vec![Secret::derive(key, salt)];
-        Self { name, chain, material: Zeroizing::new(key.to_vec()), sending: 0, heard: 0 }
+        let material = stretch(key, salt);
+        Self { name, chain: vec![Secret::of(&material)], material, sending: 0, heard: 0 }
     }
 
     /// Sends with the next key from now on.
@@ -115,7 +118,8 @@ impl Slot {
         if options.failure_tolerance.is_some_and(|tolerance| trail.failures > tolerance) {
             return Err(E2eeError::GivenUp(index));
         }
-        let found = self.find_known(trail.step, &attempt).or_else(|| self.find_ahead(options, derived, &attempt));
+        let found =
+            self.find_known(trail.step, &attempt).or_else(|| self.find_ahead(options, derived, &attempt));
         let Some((step, value)) = found else {
             trail.failures = trail.failures.saturating_add(1);
             return Err(E2eeError::Refused(index));
@@ -129,7 +133,9 @@ impl Slot {
     /// Tries the keys known so far, the likeliest first.
     fn find_known<T>(&self, likeliest: usize, attempt: impl Fn(&Secret) -> Option<T>) -> Option<(usize, T)> {
         let others = (0..self.chain.len()).filter(|step| *step != likeliest);
-        std::iter::once(likeliest).chain(others).find_map(|step| Some((step, attempt(self.chain.get(step)?)?)))
+        std::iter::once(likeliest)
+            .chain(others)
+            .find_map(|step| Some((step, attempt(self.chain.get(step)?)?)))
     }
 
     /// Tries keys not known yet, within the window.
@@ -156,8 +162,8 @@ impl Slot {
         if self.chain.len() > MAX_RATCHETS {
             return false;
         }
-        self.material = ratchet(&self.material, salt);
-        self.chain.push(Secret::derive(&self.material, salt));
+        self.material = stretch(&*self.material, salt);
+        self.chain.push(Secret::of(&self.material));
         true
     }
 }
