@@ -5,9 +5,12 @@
 //! livekit/client-sdk-js (`src/e2ee/worker`) and of webrtc-sdk/webrtc (`api/crypto/frame_crypto_transformer.cc`), which
 //! the Rust, Python and mobile SDKs use.
 //!
-//! Spoken: audio of any codec and VP8. Not spoken: H.264, H.265 (their NAL units keep headers in the clear), VP9 and
-//! AV1 (which clients disagree on), AES-256 and keys derived by HKDF (a browser's `ArrayBuffer` key). RED must be off
-//! for an encrypted track, as in every SDK.
+//! Spoken: audio of any codec and VP8. Not spoken: H.264 and H.265 (their NAL units keep headers in the clear), VP9,
+//! AV1 (which browsers do not encrypt), AES-256, and keys derived by HKDF (a browser's `ArrayBuffer` key). RED must be
+//! off for an encrypted track, as in every SDK.
+//!
+//! Unlike the SDKs: a sender who has not ratcheted yet is still understood after another did, failures count by track,
+//! and an IV is 12 bytes or refused.
 
 mod cipher;
 mod data;
@@ -93,7 +96,8 @@ impl E2ee {
         Self { keys: Arc::new(Mutex::new(keys)) }
     }
 
-    /// One key for all, at index 0, with the default options: a passphrase, as text or bytes.
+    /// One key for all, at index 0, with the default options: the passphrase of a browser's
+    /// `ExternalE2EEKeyProvider.setKey`, or the bytes of Python's `KeyProviderOptions.shared_key`.
     pub fn shared(key: impl AsRef<[u8]>) -> Self {
         let e2ee = Self::new(E2eeOptions::default());
         let slot = e2ee.derive(key.as_ref());
