@@ -1,6 +1,7 @@
 //! The one file with sockets, a clock and tokio: it dials the signalling, moves datagrams and packets, keeps the time,
 //! and asks the engine what to do. Refuses to decide anything.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,8 +12,7 @@ use std::time::Instant;
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_core::Stream;
 use livekit_protocol::signal_request::Message as Request;
-use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{JoinResponse, ReconnectReason, ReconnectResponse, SessionDescription};
+use livekit_protocol::{ReconnectReason, SessionDescription};
 use livekit_signaling::{SignalClient, SignalError, SignalEvent, SignalEvents, SignalOptions};
 use str0m::Candidate;
 use str0m::net::Protocol;
@@ -20,7 +20,8 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::engine::{Command, Dial, Engine, EngineInput, EngineOutput};
+use crate::engine::{Command, Dial, Engine, EngineInput, EngineOutput, Failure, Heard};
+use crate::ladder::Generation;
 use crate::session::Which;
 
 /// A burst of video or of many voices fits; the default of Linux drops packets on a busy machine (rtc.md, G6).
@@ -57,20 +58,13 @@ fn start_thread(index: usize) -> io::Result<Handle> {
     Ok(handle)
 }
 
-/// What the signalling says, on its way to the engine.
-enum Heard {
-    Joined(Box<JoinResponse>, bool),
-    Failed(SignalError),
-    Resumed(ReconnectResponse),
-    Message(Box<Response>),
-    Closed(String),
-}
-
 /// What the engine says, on its way to the signalling.
 enum Said {
-    Join(Dial, Option<SessionDescription>),
+    Join(Generation, Dial, Option<SessionDescription>),
     Send(Box<Request>),
-    Resume(ReconnectReason),
+    Resume(Generation, ReconnectReason),
+    /// What is under way is not waited for.
+    Abandon,
     Reconnected,
     HangUp,
 }
@@ -90,14 +84,13 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
                         sockets = bound;
                         sockets.candidates().for_each(|(which, candidate)| engine.add_local_candidate(which, candidate));
                     }
-                    Err(error) => {
-                        let error = format!("no UDP socket: {error}");
-                        engine.input(Instant::now(), EngineInput::JoinFailed { permanent: false, refused: false, error });
-                    }
+                    // No candidate: the join gets no media, and its time runs out.
+                    Err(error) => tracing::warn!(%error, "no UDP socket for a room"),
                 },
-                EngineOutput::Join { dial, offer } => say(&said, Said::Join(dial, offer)),
+                EngineOutput::Join { generation, dial, offer } => say(&said, Said::Join(generation, dial, offer)),
                 EngineOutput::Signal(request) => say(&said, Said::Send(Box::new(request))),
-                EngineOutput::Resume(reason) => say(&said, Said::Resume(reason)),
+                EngineOutput::Resume(generation, reason) => say(&said, Said::Resume(generation, reason)),
+                EngineOutput::Abandon => say(&said, Said::Abandon),
                 EngineOutput::Resumed => say(&said, Said::Reconnected),
                 EngineOutput::Transmit(which, transmit) => sockets.send(which, transmit.destination, &transmit.contents),
                 EngineOutput::Timeout(at) => {
@@ -114,7 +107,9 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
         tokio::select! {
             () = tokio::time::sleep_until(deadline.into()) => engine.input(Instant::now(), EngineInput::Timeout),
             ready = sockets.readable() => sockets.receive(ready, &mut engine),
-            Some(heard) = heard.recv() => engine.input(Instant::now(), heard.into()),
+            Some((generation, heard)) = heard.recv() => {
+                engine.input(Instant::now(), EngineInput::Heard(generation, heard));
+            }
             command = next(&mut commands) => match command {
                 Some(command) => engine.input(Instant::now(), EngineInput::Command(command)),
                 // The last handle is gone.
@@ -133,106 +128,150 @@ fn say(said: &mpsc::UnboundedSender<Said>, what: Said) {
     let _ = said.send(what);
 }
 
-impl From<Heard> for EngineInput {
-    fn from(heard: Heard) -> Self {
-        match heard {
-            Heard::Joined(join, single) => Self::Joined { join, single },
-            Heard::Resumed(response) => Self::Resumed(response),
-            Heard::Message(message) => Self::Signal(message),
-            Heard::Closed(reason) => Self::SignalClosed(reason),
-            Heard::Failed(error) => {
-                let refused = matches!(&error, SignalError::Client(status, _) if matches!(status.as_u16(), 401 | 403 | 404));
-                let hopeless = matches!(&error, SignalError::UrlParse(_) | SignalError::TokenFormat);
-                let over = matches!(&error, SignalError::LeaveRequest { .. });
-                Self::JoinFailed { permanent: refused || hopeless, refused: over, error: error.to_string() }
-            }
-        }
-    }
+/// One client, and the number of the socket that it has.
+struct Signalling {
+    connection: Option<(SignalClient, SignalEvents)>,
+    generation: Generation,
+    heard: mpsc::UnboundedSender<(Generation, Heard)>,
 }
 
 /// Sends in order, and restarts: on a task of its own, so that a stuck socket holds no media.
-async fn signalling(mut said: mpsc::UnboundedReceiver<Said>, heard: mpsc::UnboundedSender<Heard>) {
-    let mut connection: Option<(SignalClient, SignalEvents)> = None;
+async fn signalling(mut said: mpsc::UnboundedReceiver<Said>, heard: mpsc::UnboundedSender<(Generation, Heard)>) {
+    let mut signalling = Signalling { connection: None, generation: 0, heard };
+    // What was said while a join or a resume was under way.
+    let mut next = VecDeque::new();
     loop {
-        let event = async {
-            match &mut connection {
-                Some((_, events)) => events.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            what = said.recv() => match what {
-                Some(Said::Join(dial, offer)) => {
-                    hang_up(connection.take()).await;
-                    let (outcome, joined) = dial_in(&dial, offer).await;
-                    connection = joined;
-                    hear(&heard, outcome);
+        let what = match next.pop_front() {
+            Some(what) => Some(what),
+            None => tokio::select! {
+                what = said.recv() => what,
+                event = signalling.next_event() => {
+                    signalling.on_event(event);
+                    continue;
                 }
-                Some(Said::Resume(reason)) => match &mut connection {
-                    Some((client, events)) => resume(client, events, reason, &heard).await,
-                    None => hear(&heard, Heard::Failed(SignalError::Closed)),
-                },
-                Some(Said::Send(request)) => if let Some((client, _)) = &connection {
+            },
+        };
+        match what {
+            Some(Said::Join(generation, dial, offer)) => {
+                signalling.hang_up().await;
+                signalling.generation = generation;
+                next = unless_abandoned(&mut said, signalling.join(&dial, offer)).await;
+                // What was asked of the session before is nothing to this one, which is told everything anew.
+                next.retain(|what| !matches!(what, Said::Send(_)));
+            }
+            Some(Said::Resume(generation, reason)) => {
+                signalling.generation = generation;
+                next = unless_abandoned(&mut said, signalling.resume(reason)).await;
+            }
+            Some(Said::Send(request)) => {
+                if let Some((client, _)) = &signalling.connection {
                     client.send(*request).await;
-                },
-                Some(Said::Reconnected) => if let Some((client, _)) = &connection {
+                }
+            }
+            Some(Said::Reconnected) => {
+                if let Some((client, _)) = &signalling.connection {
                     client.set_reconnected().await;
-                },
-                Some(Said::HangUp) | None => return hang_up(connection).await,
-            },
-            event = event => match event {
-                Some(SignalEvent::Message(message)) => hear(&heard, Heard::Message(message)),
-                Some(SignalEvent::Close(reason)) => hear(&heard, Heard::Closed(reason.into_owned())),
-                None => connection = None,
+                }
+            }
+            // It was done already.
+            Some(Said::Abandon) => {}
+            Some(Said::HangUp) | None => return signalling.hang_up().await,
+        }
+    }
+}
+
+/// Does `what` until it is done, or something ends it; and what was said meanwhile.
+async fn unless_abandoned(said: &mut mpsc::UnboundedReceiver<Said>, what: impl Future<Output = ()>) -> VecDeque<Said> {
+    tokio::pin!(what);
+    let mut meanwhile = VecDeque::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut what => return meanwhile,
+            order = said.recv() => match order.unwrap_or(Said::HangUp) {
+                order @ (Said::Send(_) | Said::Reconnected) => meanwhile.push_back(order),
+                Said::Abandon => return meanwhile,
+                order @ (Said::HangUp | Said::Join(..) | Said::Resume(..)) => {
+                    meanwhile.push_back(order);
+                    return meanwhile;
+                }
             },
         }
     }
 }
 
-fn hear(heard: &mpsc::UnboundedSender<Heard>, what: Heard) {
-    // The engine is gone when nobody hears.
-    let _ = heard.send(what);
-}
-
-async fn hang_up(connection: Option<(SignalClient, SignalEvents)>) {
-    if let Some((client, _)) = connection {
-        client.close().await;
+impl Signalling {
+    fn hear(&self, what: Heard) {
+        // The engine is gone when nobody hears.
+        let _ = self.heard.send((self.generation, what));
     }
-}
 
-async fn dial_in(
-    dial: &Dial,
-    offer: Option<SessionDescription>,
-) -> (Heard, Option<(SignalClient, SignalEvents)>) {
-    match SignalClient::connect(&dial.url, &dial.token, options(dial), offer).await {
-        Ok((client, join, events)) => {
-            let single = client.is_single_pc_mode_active();
-            (Heard::Joined(Box::new(join), single), Some((client, events)))
+    async fn next_event(&mut self) -> Option<SignalEvent> {
+        match &mut self.connection {
+            Some((_, events)) => events.recv().await,
+            None => std::future::pending().await,
         }
-        Err(error) => (Heard::Failed(error), None),
+    }
+
+    fn on_event(&mut self, event: Option<SignalEvent>) {
+        match event {
+            Some(SignalEvent::Message(message)) => self.hear(Heard::Message(message)),
+            Some(SignalEvent::Close(reason)) => self.hear(Heard::Closed(reason.into_owned())),
+            None => self.connection = None,
+        }
+    }
+
+    async fn hang_up(&mut self) {
+        if let Some((client, _)) = self.connection.take() {
+            client.close().await;
+        }
+    }
+
+    async fn join(&mut self, dial: &Dial, offer: Option<SessionDescription>) {
+        match SignalClient::connect(&dial.url, &dial.token, options(dial), offer).await {
+            Ok((client, join, events)) => {
+                let single = client.is_single_pc_mode_active();
+                self.hear(Heard::Joined { join: Box::new(join), single });
+                self.connection = Some((client, events));
+            }
+            Err(error) => self.hear(failed(&error)),
+        }
+    }
+
+    /// A new socket for the same session. The close of the old one is no news any more (rtc.md, G11).
+    async fn resume(&mut self, reason: ReconnectReason) {
+        let Some((client, events)) = &mut self.connection else {
+            return self.hear(failed(&SignalError::Closed));
+        };
+        let resumed = client.restart(reason).await;
+        let mut messages = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let SignalEvent::Message(message) = event {
+                messages.push(message);
+            }
+        }
+        let is_up = client.is_connected().await;
+        match resumed {
+            Ok(response) => {
+                self.hear(Heard::Resumed(response));
+                messages.into_iter().for_each(|message| self.hear(Heard::Message(message)));
+                if !is_up {
+                    self.hear(Heard::Closed("closed as soon as it was resumed".to_owned()));
+                }
+            }
+            Err(error) => self.hear(failed(&error)),
+        }
     }
 }
 
-/// A new socket for the same session. The close of the old one is no news any more (rtc.md, G11).
-async fn resume(
-    client: &SignalClient,
-    events: &mut SignalEvents,
-    reason: ReconnectReason,
-    heard: &mpsc::UnboundedSender<Heard>,
-) {
-    let outcome = match client.restart(reason).await {
-        Ok(response) => Heard::Resumed(response),
-        Err(error) => return hear(heard, Heard::Failed(error)),
+fn failed(error: &SignalError) -> Heard {
+    let failure = match error {
+        SignalError::Client(status, _) if matches!(status.as_u16(), 401 | 403 | 404) => Failure::Permanent,
+        SignalError::UrlParse(_) | SignalError::TokenFormat => Failure::Permanent,
+        SignalError::LeaveRequest { .. } => Failure::Gone,
+        _ => Failure::Passing,
     };
-    hear(heard, outcome);
-    while let Ok(event) = events.try_recv() {
-        if let SignalEvent::Message(message) = event {
-            hear(heard, Heard::Message(message));
-        }
-    }
-    if !client.is_connected().await {
-        hear(heard, Heard::Closed("closed as soon as it was resumed".to_owned()));
-    }
+    Heard::Failed { failure, error: error.to_string() }
 }
 
 fn options(dial: &Dial) -> SignalOptions {

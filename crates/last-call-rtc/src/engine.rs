@@ -24,6 +24,7 @@ use self::steps::Steps;
 use crate::audio::{Attached, AudioSource};
 use crate::error::RoomError;
 use crate::event::Publication;
+use crate::ladder::{Generation, Input};
 use crate::people::People;
 use crate::room::{PublishOptions, RoomOptions};
 use crate::session::{Session, SessionOutput, Which};
@@ -61,24 +62,43 @@ pub(crate) enum Command {
 }
 
 pub(crate) enum EngineInput {
-    Joined { join: Box<JoinResponse>, single: bool },
-    /// `permanent`: another attempt fares no better. `refused`: there is no such session any more.
-    JoinFailed { permanent: bool, refused: bool, error: String },
-    Resumed(ReconnectResponse),
-    Signal(Box<Response>),
-    SignalClosed(String),
+    /// What one signalling socket says.
+    Heard(Generation, Heard),
     Command(Command),
     /// Nobody holds the room any more.
     Abandoned,
     Timeout,
 }
 
+/// What a signalling socket says.
+pub(crate) enum Heard {
+    Joined { join: Box<JoinResponse>, single: bool },
+    Resumed(ReconnectResponse),
+    /// Neither joined nor resumed.
+    Failed { failure: Failure, error: String },
+    Message(Box<Response>),
+    Closed(String),
+}
+
+/// How a join or a resume failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Another attempt may fare better.
+    Passing,
+    /// Another attempt fares no better.
+    Permanent,
+    /// There is no such session any more.
+    Gone,
+}
+
 pub(crate) enum EngineOutput {
     /// New sockets, one a connection, for a server at `url`; [`Engine::add_local_candidate`] for each.
     Bind { url: String, peers: Vec<Which> },
-    Join { dial: Dial, offer: Option<SessionDescription> },
+    Join { generation: Generation, dial: Dial, offer: Option<SessionDescription> },
     Signal(Request),
-    Resume(ReconnectReason),
+    Resume(Generation, ReconnectReason),
+    /// The join or the resume that is under way is not waited for any more.
+    Abandon,
     /// The session is as it was: requests that waited may go.
     Resumed,
     Transmit(Which, Transmit),
@@ -90,9 +110,10 @@ pub(crate) enum EngineOutput {
 /// What waits to be done by the driver.
 enum Due {
     Bind,
-    Join,
+    Join(Generation),
     Signal(Request),
-    Resume(ReconnectReason),
+    Resume(Generation, ReconnectReason),
+    Abandon,
     Resumed,
     Finished,
 }
@@ -117,7 +138,7 @@ impl Engine {
         let mut engine = Self {
             session: Session::new(now, options.red, dial.single),
             people: People::new(options.auto_subscribe),
-            steps: Steps::new(options.connect_within),
+            steps: Steps::new(now, options.connect_within),
             media: Media::new(now),
             data: Data::default(),
             due: VecDeque::new(),
@@ -128,7 +149,7 @@ impl Engine {
             shared,
             now,
         };
-        engine.step(crate::ladder::Input::Start);
+        engine.climb();
         engine
     }
 
@@ -155,11 +176,7 @@ impl Engine {
     pub(crate) fn input(&mut self, now: Instant, input: EngineInput) {
         self.now = now;
         match input {
-            EngineInput::Joined { join, single } => self.on_joined(&join, single),
-            EngineInput::JoinFailed { permanent, refused, error } => self.on_join_failed(permanent, refused, error),
-            EngineInput::Resumed(response) => self.on_resumed(&response),
-            EngineInput::Signal(message) => self.on_signal(*message),
-            EngineInput::SignalClosed(reason) => self.on_signal_closed(&reason),
+            EngineInput::Heard(generation, heard) => self.on_heard(generation, heard),
             EngineInput::Command(command) => self.on_command(command),
             EngineInput::Abandoned => self.leave(),
             EngineInput::Timeout => self.on_timeout(),
@@ -189,8 +206,8 @@ impl Engine {
     fn on_timeout(&mut self) {
         self.session.timeout(self.now);
         self.drain_session();
-        for timer in self.steps.due(self.now) {
-            self.step(crate::ladder::Input::Timer(timer));
+        for input in self.steps.due(self.now) {
+            self.step(input);
         }
         self.time_out_asked();
         self.tick();
@@ -198,7 +215,7 @@ impl Engine {
 
     /// Says goodbye, and ends.
     fn leave(&mut self) {
-        self.step(crate::ladder::Input::Close);
+        self.step(Input::Close);
     }
 
     fn signal(&mut self, request: Request) {
@@ -228,8 +245,8 @@ impl Engine {
         while let Some(output) = self.session.poll_told() {
             match output {
                 SessionOutput::Signal(request) => self.signal(request),
-                SessionOutput::Connected => self.step(crate::ladder::Input::PeerConnected),
-                SessionOutput::Lost => self.step(crate::ladder::Input::PeerFailed),
+                SessionOutput::Connected => self.step(Input::PeerConnected { generation: self.steps.generation() }),
+                SessionOutput::Lost => self.step(Input::PeerFailed { generation: self.steps.generation() }),
                 SessionOutput::Bound(sid) => self.people.bound(&sid),
                 SessionOutput::Unbound(sid) => self.people.unbound(&sid),
                 SessionOutput::Media(sid, packet) => self.media.receive(self.now, &sid, &packet),
@@ -248,9 +265,12 @@ impl Engine {
         if let Some(due) = self.due.pop_front() {
             return Some(match due {
                 Due::Bind => EngineOutput::Bind { url: self.dial.url.clone(), peers: self.session.peers().collect() },
-                Due::Join => EngineOutput::Join { dial: self.dial.clone(), offer: self.session.first_offer() },
+                Due::Join(generation) => {
+                    EngineOutput::Join { generation, dial: self.dial.clone(), offer: self.session.first_offer() }
+                }
                 Due::Signal(request) => EngineOutput::Signal(request),
-                Due::Resume(reason) => EngineOutput::Resume(reason),
+                Due::Resume(generation, reason) => EngineOutput::Resume(generation, reason),
+                Due::Abandon => EngineOutput::Abandon,
                 Due::Resumed => EngineOutput::Resumed,
                 Due::Finished => {
                     self.finished = true;

@@ -18,7 +18,8 @@
 //! - a join whose answer never came: without its sid nothing can be resumed. If the server did seat the participant,
 //!   the job may be terminated here too.
 //!
-//! Media that is lost alone also resumes the signalling: both usually share the network that failed.
+//! Media that is lost alone also resumes the signalling, unless the server says within [`DOUBT`](numbers::DOUBT) that
+//! the session is over: both usually share the network that failed.
 
 mod message;
 mod numbers;
@@ -72,6 +73,8 @@ pub(crate) struct Ladder {
     ever: bool,
     /// The session is another one than when media last stood.
     anew: bool,
+    /// Media is lost while signalling stands: the server may be about to say why.
+    doubted: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -87,6 +90,7 @@ impl Ladder {
             mute: 0,
             ever: false,
             anew: false,
+            doubted: false,
             outputs: VecDeque::new(),
         };
         ladder.say(Output::Arm(Timer::Budget, numbers::BUDGET));
@@ -127,10 +131,14 @@ impl Ladder {
                 self.rejoin_now();
             }
             Input::PeerConnected { generation } if self.awaits(generation, Step::Media) => self.connected(),
+            Input::PeerConnected { generation } if generation == self.generation && self.doubted => {
+                self.doubted = false;
+                self.say(Output::Arm(Timer::Step, numbers::STEADY));
+            }
             Input::PeerFailed { generation }
                 if generation == self.generation && self.state == State::Connected =>
             {
-                self.lose(State::Resuming, roll);
+                self.doubt();
             }
             Input::SignalClosed { generation } if generation == self.generation => self.signal_lost(roll),
             Input::Leave { generation, action, reason } if generation >= self.session => {
@@ -251,6 +259,7 @@ impl Ladder {
 
     fn step_ended(&mut self, roll: u32) {
         match (self.state, self.step) {
+            (State::Connected, _) if self.doubted => self.lose(State::Resuming, roll),
             (State::Connected, _) => self.attempt = 0,
             (_, Step::Backoff) => self.attempt_now(),
             (_, Step::Signal) => {
@@ -288,6 +297,7 @@ impl Ladder {
     /// Out of `Connected`. The first attempt after a steady time is made at once; a server that accepts and drops in
     /// turn meets the back-off.
     fn lose(&mut self, next: fn(u8) -> State, roll: u32) {
+        self.doubted = false;
         self.say(Output::Tell(News::Reconnecting));
         self.say(Output::Arm(Timer::Budget, numbers::BUDGET));
         self.state = next(self.attempt);
@@ -296,6 +306,13 @@ impl Ladder {
         } else {
             self.retry(next, roll);
         }
+    }
+
+    /// A room that is deleted closes its peers a moment before `Leave` is read: a resume then would find no session, and
+    /// the join that follows would make the room anew.
+    fn doubt(&mut self) {
+        self.doubted = true;
+        self.say(Output::Arm(Timer::Step, numbers::DOUBT));
     }
 
     fn retry(&mut self, next: fn(u8) -> State, roll: u32) {

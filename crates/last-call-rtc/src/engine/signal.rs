@@ -8,8 +8,7 @@ use livekit_protocol::{JoinResponse, LeaveRequest, RequestResponse};
 
 use super::{Due, Engine};
 use crate::error::RoomError;
-use crate::event::{DisconnectReason, RoomEvent};
-use crate::ladder::Input;
+use crate::event::RoomEvent;
 use crate::session::Session;
 
 impl Engine {
@@ -20,14 +19,13 @@ impl Engine {
             self.session = Session::new(self.now, self.options.red, single);
             self.due.push_front(Due::Bind);
         }
-        if self.steps.has_been_in() {
+        if self.people.local().is_some() {
             self.people.rejoined(join);
         } else {
             self.people.joined(join);
         }
         self.data.joined();
         self.session.negotiate();
-        self.step(Input::Joined);
     }
 
     pub(super) fn on_signal(&mut self, message: Response) {
@@ -76,12 +74,6 @@ impl Engine {
             | Response::SubscriptionPermissionUpdate(_)
             | Response::Reconnect(_) => {}
         }
-    }
-
-    fn on_leave(&mut self, leave: &LeaveRequest) {
-        let reason = DisconnectReason::from(leave.reason);
-        tracing::debug!(%reason, action = leave.action().as_str_name(), "the server ends the session");
-        self.step(Input::Leave { action: leave.action(), reason });
     }
 
     /// What the server says to a request that it was asked with a number.

@@ -13,6 +13,10 @@ pub(crate) const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 /// The longest wait for ICE and DTLS: 15 s in rust-sdks and in client-sdk-js.
 pub(crate) const MEDIA_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long signalling that stands may take to say why media does not: both come from the same server, over two
+/// sockets.
+pub(crate) const DOUBT: Duration = Duration::from_millis(500);
+
 /// A connection that stood this long is steady: after its loss the first attempt is made at once again.
 pub(crate) const STEADY: Duration = Duration::from_secs(10);
 

@@ -71,10 +71,31 @@ fn lost_signalling_is_resumed_in_order() {
 
 #[test]
 fn lost_media_and_another_network_are_resumed_too() {
-    for input in [Input::PeerFailed { generation: 1 }, Input::NetworkChanged, leave(1, LeaveAction::Resume)] {
+    for input in [Input::NetworkChanged, leave(1, LeaveAction::Resume)] {
         let mut ladder = connected();
         assert!(after(&mut ladder, input).contains(&Output::Resume { generation: 2 }), "{input:?}");
     }
+    let mut ladder = connected();
+    assert_eq!(after(&mut ladder, Input::PeerFailed { generation: 1 }), [Output::Arm(Timer::Step, numbers::DOUBT)]);
+    assert!(after(&mut ladder, Input::Fired(Timer::Step)).contains(&Output::Resume { generation: 2 }));
+}
+
+#[test]
+fn media_that_comes_back_by_itself_is_not_resumed() {
+    let mut ladder = connected();
+    after(&mut ladder, Input::PeerFailed { generation: 1 });
+    after(&mut ladder, Input::PeerConnected { generation: 1 });
+    assert_eq!(after(&mut ladder, Input::Fired(Timer::Step)), []);
+    assert_eq!(ladder.state(), State::Connected);
+}
+
+/// livekit-server closes the peers of a deleted room a moment before its `Leave` is read.
+#[test]
+fn a_deleted_room_is_not_made_anew() {
+    let mut ladder = connected();
+    after(&mut ladder, Input::PeerFailed { generation: 1 });
+    let said = after(&mut ladder, leave(1, LeaveAction::Disconnect));
+    assert!(matches!(said.last(), Some(Output::Tell(News::Disconnected(Ended::ByServer(_))))), "{said:?}");
 }
 
 #[test]
@@ -139,7 +160,7 @@ fn a_refused_resume_joins_anew_at_once() {
 #[test]
 fn a_session_without_media_is_replaced_after_its_tries_and_no_sooner() {
     let mut ladder = connected();
-    let mut said = after(&mut ladder, Input::PeerFailed { generation: 1 });
+    let mut said = after(&mut ladder, Input::SignalClosed { generation: 1 });
     for attempt in 0..numbers::MUTE_TRIES {
         assert_eq!(joins(&said), 0, "before try {attempt}");
         let generation = u64::from(attempt) + 2;
