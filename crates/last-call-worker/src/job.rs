@@ -2,6 +2,7 @@
 //!
 //! Owns [`JobContext`]. Refuses to run anything itself: the runner does, and the core says when it ends.
 
+mod farewell;
 mod info;
 mod phase;
 mod tasks;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use last_call_proto::JobId;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use farewell::Farewell;
 pub use info::{JobInfo, JobType, ParticipantInfo, RoomInfo};
 pub(crate) use phase::JobPhase;
 pub use phase::{Draining, StopReason, Stopping};
@@ -48,6 +50,7 @@ struct Inner {
     phase: watch::Receiver<JobPhase>,
     tasks: Tasks,
     callbacks: Mutex<Vec<Callback>>,
+    farewell: Farewell,
     fields: Mutex<BTreeMap<String, String>>,
     events: mpsc::UnboundedSender<FromUser>,
     requested: Mutex<Option<String>>,
@@ -80,6 +83,7 @@ impl JobContext {
             phase,
             tasks: Tasks::default(),
             callbacks: Mutex::default(),
+            farewell: Farewell::default(),
             fields: Mutex::default(),
             events,
             requested: Mutex::default(),
@@ -220,6 +224,19 @@ impl JobContext {
         self.lock(&self.0.callbacks).push(Box::new(move |reason| Box::pin(callback(reason))));
     }
 
+    /// Runs `farewell` once the job's end has been reported to the server, within a second: for what the server would
+    /// take for the job's failure before, as leaving the room (JOB-3). All farewells run at once, on the user's runtime.
+    pub fn add_farewell(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+        self.0.farewell.add(Box::pin(farewell));
+    }
+
+    /// Something that another crate keeps with the job, one of each type: made when it is asked for the first time, let
+    /// go when the job's end has been reported.
+    #[must_use]
+    pub fn keep<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.0.farewell.keep()
+    }
+
     /// Starts a task that belongs to the job: it has the job's log fields and [`JobContext::current`], is
     /// cancelled when the entrypoint is over and joined before the job ends; its panic fails the job. It
     /// runs on the runtime of the task that calls. Once the entrypoint is over, nothing is started.
@@ -254,6 +271,16 @@ impl JobContext {
     /// For the operators' pages.
     pub(crate) fn uses(&self, process: u32, usage: Option<Usage>) {
         self.0.jobs.uses(&JobId::from(self.id()), process, usage);
+    }
+
+    pub(crate) fn farewell(&self) -> &Farewell {
+        &self.0.farewell
+    }
+
+    /// Waits until the job's end has been reported.
+    pub(crate) async fn released(&self) {
+        let mut phase = self.0.phase.clone();
+        while phase.changed().await.is_ok() {}
     }
 
     pub(crate) fn trace(&self) -> &JobTrace {

@@ -15,6 +15,7 @@ mod watched;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -138,7 +139,12 @@ enum Happened {
 
 impl Link {
     /// Drives the core until it leaves.
-    pub(crate) async fn run(mut self) -> Report {
+    pub(crate) async fn run(self) -> Report {
+        self.run_out().await.0
+    }
+
+    /// Drives the core until it leaves. What comes with the report disconnects when every job has said goodbye.
+    pub(crate) async fn run_out(mut self) -> (Report, Option<std_mpsc::Receiver<()>>) {
         let look_every = self.systemd.as_ref().and_then(Systemd::look_every);
         let mut beat = every(look_every.unwrap_or(BEAT_EVERY).min(BEAT_EVERY));
         loop {
@@ -146,9 +152,10 @@ impl Link {
             if let Some(outcome) = self.settle().await {
                 let mut report = self.watched.report(outcome);
                 let Self { runner, rescues, mut signals, mut control, .. } = self;
-                if let Runner::Code(runner) = runner {
-                    runner.leave();
-                }
+                let goodbyes = match runner {
+                    Runner::Code(runner) => Some(runner.leave()),
+                    Runner::Guarded(_) => None,
+                };
                 if let Some(rescues) = rescues {
                     let (lost, forced) = tokio::select! {
                         lost = rescues.settle(RESCUES_WITHIN) => (lost, false),
@@ -156,7 +163,7 @@ impl Link {
                     };
                     report.lost(lost, forced);
                 }
-                return report;
+                return (report, goodbyes);
             }
             match self.happens(&mut beat).await {
                 Happened::Beat => self.measure(),

@@ -38,7 +38,7 @@ use variables::{METRICS, SpanTarget, Variables};
 const SCOPE: &str = env!("CARGO_PKG_NAME");
 
 /// What is still queued at the exit has this long to leave.
-pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(80);
+pub(crate) const FLUSH_WITHIN: Duration = Duration::from_millis(70);
 
 /// The part of it that spans of killed jobs have to end.
 const KILLED_WITHIN: Duration = Duration::from_millis(20);

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ impl FromUser {
     }
 }
 
+/// What a job may do once its end has been reported.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
 /// Runs each job as a task of one runtime.
 pub(crate) struct TaskRunner {
     user: Handle,
@@ -70,6 +72,8 @@ pub(crate) struct TaskRunner {
     /// Those that run, for operators.
     jobs: Jobs,
     asked: HashMap<JobId, AbortHandle>,
+    /// Jobs that are over and say goodbye.
+    leaving: JoinSet<()>,
     running: HashMap<JobId, Running>,
 }
 
@@ -117,6 +121,7 @@ impl TaskRunner {
             load_asked: Arc::default(),
             jobs,
             asked: HashMap::new(),
+            leaving: JoinSet::new(),
             running: HashMap::new(),
         }
     }
@@ -240,7 +245,7 @@ impl TaskRunner {
             running.task.abort();
             running.context.tasks().close();
             running.context.trace().killed(&self.user);
-            self.drop_there(running);
+            self.let_go(running);
         }
     }
 
@@ -248,19 +253,44 @@ impl TaskRunner {
     pub(crate) fn release(&mut self, job: &JobId) {
         self.jobs.end(job);
         if let Some(running) = self.running.remove(job) {
-            self.drop_there(running);
+            self.let_go(running);
         }
     }
 
-    /// Gives up everything of the user's; its destructors run on the user's runtime.
-    pub(crate) fn leave(self) {
-        let Self { user, program, state, running, .. } = self;
-        user.spawn(async move { drop((program, state, running)) });
+    /// Waits until every job that is over has said goodbye, which it has within a second.
+    pub(crate) async fn said_goodbye(&mut self) {
+        while self.leaving.join_next().await.is_some() {}
     }
 
-    /// Drops what may hold the last reference to user data where user code runs, and not on the link.
-    fn drop_there(&self, running: Running) {
-        self.user.spawn(async move { drop(running) });
+    /// Gives up everything of the user's; its destructors run on the user's runtime. What is returned disconnects when
+    /// every job has said goodbye.
+    pub(crate) fn leave(mut self) -> std_mpsc::Receiver<()> {
+        let (saying, said) = std_mpsc::channel();
+        self.user.clone().spawn(async move {
+            self.said_goodbye().await;
+            drop(saying);
+            let Self { program, state, running, .. } = self;
+            drop((program, state, running));
+        });
+        said
+    }
+
+    /// The job says goodbye; and what may hold the last reference to user data is dropped where user code runs, and not
+    /// on the link.
+    fn let_go(&mut self, running: Running) {
+        while self.leaving.try_join_next().is_some() {}
+        let goodbye = async move {
+            let mut farewells = JoinSet::new();
+            for farewell in running.context.farewell().take() {
+                farewells.spawn(running.context.enter(farewell));
+            }
+            let all = async { while farewells.join_next().await.is_some() {} };
+            if tokio::time::timeout(FAREWELL_WITHIN, all).await.is_err() {
+                tracing::warn!(job_id = running.context.id(), within = ?FAREWELL_WITHIN, "a job's farewell is not done");
+            }
+            drop(running);
+        };
+        self.leaving.spawn_on(goodbye, &self.user);
     }
 }
 

@@ -37,7 +37,7 @@ use crate::timers::Timers;
 use crate::token::Keys;
 
 /// Answers of the operations thread that are still under way at the end are waited for this long.
-pub(crate) const OPERATIONS_WITHIN: Duration = Duration::from_millis(80);
+pub(crate) const OPERATIONS_WITHIN: Duration = Duration::from_millis(90);
 
 /// Rescues that are under way when the worker has left are waited for this long.
 pub(crate) const RESCUES_WITHIN: Duration = Duration::from_secs(5);
@@ -87,18 +87,19 @@ pub(crate) struct Started {
 impl Started {
     /// Drives the link on this thread until the worker has left.
     pub(crate) fn run(mut self) -> Finished {
-        let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run())));
+        let report = catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(self.link.run_out())));
         let deadline = Instant::now() + OPERATIONS_WITHIN;
         // Nothing is ever sent: each disconnects when its thread is done. They work side by side.
+        let goodbyes = report.as_ref().ok().and_then(|(_, goodbyes)| goodbyes.as_ref());
         let done = [self.supervisor.map(Supervisor::stop), self.operations];
-        for thread in done.into_iter().flatten() {
+        for thread in done.iter().flatten().chain(goodbyes) {
             let _ = thread.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
         // A name that is being looked up must not hold the exit.
         self.runtime.shutdown_background();
         match (self.prewarm_failed.try_recv(), report) {
             (Ok(text), _) => Finished::PrewarmFailed(text),
-            (Err(_), Ok(report)) => Finished::Left(report),
+            (Err(_), Ok((report, _))) => Finished::Left(report),
             (Err(_), Err(_)) => Finished::LinkDied,
         }
     }

@@ -34,6 +34,9 @@ use crate::program::Worker;
 use crate::runner::{FromUser, TaskRunner};
 use crate::secret::Secret;
 
+/// The worker reports a job's end within this time, or has no connection to the server.
+const REPORTED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The socket to the worker.
 pub(crate) struct Control {
     socket: StdUnixStream,
@@ -162,11 +165,29 @@ impl Serving {
                     }
                     self.say(news).await?;
                     if last {
+                        self.leave().await;
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// The agent leaves its room once the server knows how the job ended, or nobody says so any more.
+    async fn leave(&mut self) {
+        let reported = async {
+            while let Some(order) = self.orders.recv().await.and_then(|frame| frame.order) {
+                if matches!(order, Order::Reported(_)) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REPORTED_WITHIN, reported).await;
+        if let Some(job) = self.job.take() {
+            self.runner.release(&job);
+        }
+        // A runtime that is blocked says nothing.
+        let _ = tokio::time::timeout(REPORTED_WITHIN, self.runner.said_goodbye()).await;
     }
 
     fn obey(&mut self, order: Order) {
@@ -186,7 +207,7 @@ impl Serving {
             (Order::Cancel(_), Some(job)) => self.runner.cancel(&job),
             (Order::Ping(_), _) => self.runner.probe(),
             // One job for each process, and nothing is said of a job before it is there.
-            (Order::Run(_), Some(_)) | (Order::Draining(_) | Order::Stop(_) | Order::Cancel(_), None) => {}
+            (Order::Reported(_), _) | (Order::Run(_), Some(_)) | (Order::Draining(_) | Order::Stop(_) | Order::Cancel(_), None) => {}
         }
     }
 

@@ -116,11 +116,11 @@ impl Conversation {
                 biased;
                 news = process.next() => match news {
                     Some(News::Succeeded(_)) => {
-                        tokio::spawn(process.leave());
+                        tokio::spawn(process.leave(self.job.clone()));
                         return End::Success;
                     }
                     Some(News::JobFailed(Failure { text, kind })) => {
-                        tokio::spawn(process.leave());
+                        tokio::spawn(process.leave(self.job.clone()));
                         if !kind.is_empty() {
                             self.job.trace().exception(&kind, &text);
                         }

@@ -10,7 +10,7 @@ use last_call_proto::{JobId, Pool, PoolInput, PoolLimits, PoolOutput, ProcessId,
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::process::{Process, Seat, Settings};
+use super::process::{Leaving, Process, Seat, Settings};
 use super::wire::{News, Order};
 use crate::error::StartError;
 use crate::link::Control;
@@ -24,7 +24,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// A process that waits for a job, and whose user code has not answered for so long, is replaced.
 const IDLE_PING_LIMIT: Duration = Duration::from_secs(15);
 /// Processes that were killed at the end are waited for this long.
-const REAPED_WITHIN: Duration = Duration::from_millis(40);
+const REAPED_WITHIN: Duration = Duration::from_millis(30);
+
+/// Processes whose job is over may leave for this long before they are killed.
+const LEFT_WITHIN: Duration = Duration::from_millis(20);
 
 /// A warm process for a job, or why there is none.
 pub(super) type Given = Result<Process, String>;
@@ -99,7 +102,7 @@ pub(crate) struct Supervisor {
 }
 
 /// What a stopped supervisor is given until every process is gone.
-pub(crate) const STOP_WITHIN: Duration = crate::process::STRAYS_WITHIN.saturating_add(REAPED_WITHIN);
+pub(crate) const STOP_WITHIN: Duration = crate::process::STRAYS_WITHIN.saturating_add(REAPED_WITHIN).saturating_add(LEFT_WITHIN);
 
 impl Supervisor {
     /// Has every process killed that is left. What is returned disconnects when that is done.
@@ -138,12 +141,13 @@ pub(crate) fn start(
         Builder::new_current_thread().enable_all().build().map_err(system("runtime for processes"))?;
     let groups = limits.groups().map_err(StartError::Usage)?;
     groups.iter().for_each(Groups::warn);
+    let leaving = Leaving::default();
     let (orders, taken) = mpsc::unbounded_channel();
     let (fail, failed) = oneshot::channel();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let driver = Driver {
         core: Pool::new(PoolLimits { idle, refills: (cores / 2).max(1), starting: cores * STARTING_A_CORE }),
-        settings: Arc::new(Settings { initialize_within, limits, groups, metrics }),
+        settings: Arc::new(Settings { initialize_within, limits, groups, metrics, leaving: leaving.clone() }),
         orders: orders.clone(),
         wanting: HashMap::new(),
         idle: HashMap::new(),
@@ -159,6 +163,8 @@ pub(crate) fn start(
                 () = driver.run(taken, idle == 0) => {}
                 _ = stopped => {}
             }
+            // Those that say goodbye to their rooms.
+            let _ = tokio::time::timeout(LEFT_WITHIN, leaving.none()).await;
             crate::process::kill_all();
             // So that none is left to whoever is this worker's init.
             let _ = tokio::time::timeout(REAPED_WITHIN, crate::process::all_reaped()).await;

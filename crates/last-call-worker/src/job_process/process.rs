@@ -13,16 +13,20 @@ use std::time::{Duration, Instant};
 use last_call_proto::{JobId, ProcessId};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::pool::PoolOrder;
 use super::wire::{self, FromProcess, GREETING, News, Order, ToProcess};
+use crate::job::JobContext;
 use crate::metrics::Metrics;
 use crate::process::{Ended, Executable, Groups, Limits, Said, Start, Stream, Supervised};
 
 /// A process that has let go of its socket, or has said all, has this long to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// The end of a job is reported within this time, or there is no connection to report it on.
+const REPORTED_WITHIN: Duration = Duration::from_millis(500);
 
 /// What all processes of a worker have in common.
 pub(super) struct Settings {
@@ -30,6 +34,31 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) groups: Option<Groups>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) leaving: Leaving,
+}
+
+/// How many processes are on their way out by themselves.
+#[derive(Clone, Default)]
+pub(super) struct Leaving(watch::Sender<usize>);
+
+impl Leaving {
+    /// Counts one, until what is returned is dropped.
+    fn one_more(&self) -> impl Drop + use<> {
+        struct One(watch::Sender<usize>);
+        impl Drop for One {
+            fn drop(&mut self) {
+                self.0.send_modify(|count| *count -= 1);
+            }
+        }
+        self.0.send_modify(|count| *count += 1);
+        One(self.0.clone())
+    }
+
+    /// Waits until there is none.
+    pub(super) async fn none(&self) {
+        // The sender is here: this does not fail.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
 }
 
 /// A place in the pool: given back when dropped.
@@ -138,8 +167,11 @@ impl Process {
         ended.text(&self.supervised.last_error())
     }
 
-    /// It has said all: it leaves by itself, or is killed.
-    pub(super) async fn leave(self) {
+    /// It has said all: it leaves by itself once the job's end is reported, or is killed.
+    pub(super) async fn leave(mut self, job: JobContext) {
+        let _leaving = self.settings.leaving.one_more();
+        let _ = timeout(REPORTED_WITHIN, job.released()).await;
+        self.say(Order::Reported(true)).await;
         let _ = timeout(END_WITHIN, self.supervised.ended()).await;
     }
 }

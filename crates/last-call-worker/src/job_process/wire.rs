@@ -23,7 +23,7 @@ const AHEAD: usize = 16;
 #[derive(Message)]
 #[prost(skip_debug)]
 pub(super) struct ToProcess {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6")]
     pub(super) order: Option<Order>,
 }
 
@@ -44,6 +44,9 @@ pub(super) enum Order {
     /// Have user code's runtime answer.
     #[prost(bool, tag = "5")]
     Ping(bool),
+    /// The server knows how the job ended: the agent may leave its room.
+    #[prost(bool, tag = "6")]
+    Reported(bool),
 }
 
 /// Holds the join token: it goes this way, and through no argument and no variable.
