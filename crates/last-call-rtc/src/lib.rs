@@ -11,4 +11,5 @@ mod event;
 mod ladder;
 mod people;
 mod rpc;
+mod turn;
 mod wire;

@@ -1,0 +1,1 @@
+//! URLs, and the client in conversation with turn-server-proto's server.
