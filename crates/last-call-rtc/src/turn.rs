@@ -41,6 +41,10 @@ const MAX_PAYLOAD: usize = 65_000;
 /// The longest user name in bytes (RFC 8489 §14.3), and the bound taken for the password.
 const MAX_CREDENTIAL: usize = 508;
 
+/// The longest wait for the relayed address. turn-client-proto goes on for 40 s without an answer, and a wrong
+/// password is no end to it; after this long ICE has made do with what else it has.
+const ALLOCATION_LIMIT: Duration = Duration::from_secs(10);
+
 /// Steps that one input may cause: a server that answers each with another is not followed for ever.
 const MAX_STEPS: usize = 256;
 
@@ -183,6 +187,9 @@ impl Turn {
 
     /// Gives the allocation back to the server; ends with [`TurnFailure::Ended`].
     pub(crate) fn close(&mut self, now: Instant) {
+        if self.over {
+            return;
+        }
         let at = self.turn_time(now);
         // Without an allocation there is nothing to give back.
         let _ = self.client.delete(at);
@@ -204,6 +211,19 @@ impl Turn {
     }
 
     fn advance(&mut self, now: Instant) {
+        self.step(now);
+        if self.relayed.is_some() || self.over {
+            return;
+        }
+        let limit = self.epoch + ALLOCATION_LIMIT;
+        if now >= limit {
+            self.fail(TurnFailure::Refused);
+        } else {
+            self.due = Some(self.due.map_or(limit, |due| due.min(limit)));
+        }
+    }
+
+    fn step(&mut self, now: Instant) {
         let at = self.turn_time(now);
         for _ in 0..MAX_STEPS {
             if self.over {
