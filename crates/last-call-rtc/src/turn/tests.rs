@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use turn_client_proto::prelude::DelayedTransmitBuild;
+use turn_client_proto::stun::Instant as TurnInstant;
+use turn_client_proto::types::TransportType;
 use turn_server_proto::api::{TurnServerApi, TurnServerPollRet};
 use turn_server_proto::server::TurnServer;
 
