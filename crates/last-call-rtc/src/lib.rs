@@ -18,6 +18,7 @@ mod room;
 mod rpc;
 mod session;
 mod shared;
+mod turn;
 mod wire;
 
 pub use audio::{AudioError, AudioFrame, AudioSource, AudioStream, AudioStreamOptions};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 /// All attempts after a loss, or of the first connect, end after this. rust-sdks tries ten times, five seconds apart
-/// (50 s and what the attempts take), client-sdk-js waits 44 s in all between its ten: a minute is no shorter than
-/// either, outlives half a minute without network, and the 20 s (`departure_timeout`) that a server keeps who is lost.
+/// (50 s and what the attempts take); client-sdk-js waits 57 s between its ten, half more or less by the dice. A minute
+/// is no shorter, and outlives both half a minute without network and the 20 s (`departure_timeout`) that a server
+/// keeps who is lost.
 pub(crate) const BUDGET: Duration = Duration::from_secs(60);
 
 /// The longest wait for `JoinResponse` or `ReconnectResponse`: livekit-signaling gives the socket 5 s and the answer 5.
@@ -27,10 +28,10 @@ pub(crate) const MUTE_TRIES: u8 = 3;
 /// Attempts beyond this are counted as this one: the back-off has reached [`LONGEST_BACKOFF`].
 pub(crate) const ATTEMPT_TOP: u8 = 5;
 
-/// client-sdk-js goes to 7 s, rust-sdks waits 5: the shorter one finds a network that is back sooner.
+/// client-sdk-js waits 7 s, rust-sdks 5: the shorter one finds a network that is back sooner.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
 
-/// The growth of client-sdk-js: 0.3 s times the square of the attempt.
+/// Times the square of the attempt: three attempts fall into the first 2 s, in which a blip or a restart ends.
 const BACKOFF_UNIT: Duration = Duration::from_millis(300);
 
 /// The wait before this attempt (0 for the first), lengthened by up to a quarter: when a server restarts, its clients

@@ -59,10 +59,12 @@ fn run(
 
 /// A server that still has the session.
 fn keeps(output: Output) -> Option<Input> {
-    match output {
-        Output::Resume { generation } => Some(Input::SignalResumed { generation }),
-        Output::RestartIce { generation } => Some(Input::PeerConnected { generation }),
-        _ => None,
+    if let Output::Resume { generation } = output {
+        Some(Input::SignalResumed { generation })
+    } else if let Output::RestartIce { generation } = output {
+        Some(Input::PeerConnected { generation })
+    } else {
+        None
     }
 }
 
@@ -81,14 +83,15 @@ proptest! {
     fn a_server_that_let_go_is_joined_anew_within_the_budget(rolls in prop::collection::vec(any::<u32>(), 1..20)) {
         let mut ladder = connected();
         let joined = Cell::new(0);
-        let (took, _, joins) = run(&mut ladder, &rolls, |output| match output {
-            Output::Resume { generation } => Some(Input::ResumeRefused { generation }),
-            Output::Join { generation } => {
+        let (took, _, joins) = run(&mut ladder, &rolls, |output| {
+            if let Output::Resume { generation } = output {
+                Some(Input::ResumeRefused { generation })
+            } else if let Output::Join { generation } = output {
                 joined.set(generation);
                 Some(Input::Joined { generation })
+            } else {
+                (output == Output::Republish).then(|| Input::PeerConnected { generation: joined.get() })
             }
-            Output::Republish => Some(Input::PeerConnected { generation: joined.get() }),
-            _ => None,
         });
         prop_assert_eq!(ladder.state(), State::Connected);
         prop_assert_eq!(joins, 1);
