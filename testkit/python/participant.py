@@ -1,9 +1,11 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
-argv: "publish" to send a microphone track, a sine tone, as well. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
+argv: "publish" to send a microphone track, a sine tone of 440 Hz, as well; "listen" to say what others' tracks sound like, and
+to send each data packet of the topic "ping" back with the topic "pong". LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
 several tokens, with spaces between them, are several rooms.
 Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY ROOM" for others who come, publish and go,
-and "left REASON" where a room ends first.
+"left REASON" where a room ends first, and "hears IDENTITY HERTZ SHARE" for each tenth of a second of another's track: its loudest
+tone, and how much of the power is in it.
 """
 
 import asyncio
@@ -32,6 +34,45 @@ async def publish(room: rtc.Room) -> None:
         phase = (phase + FRAME) % RATE
 
 
+def loudest(samples: "list[int]") -> "tuple[int, float]":
+    """The loudest tone of 200 to 1,500 Hz, and its share of the power."""
+    power = sum(sample * sample for sample in samples)
+    best = (0, 0.0)
+    for hertz in range(200, 1500, 20):
+        turn = 2 * math.cos(2 * math.pi * hertz / RATE)
+        one = two = 0.0
+        for sample in samples:
+            one, two = sample + turn * one - two, one
+        share = 2 * (one * one + two * two - turn * one * two) / (power * len(samples)) if power else 0.0
+        best = max(best, (hertz, share), key=lambda found: found[1])
+    return best
+
+
+async def listen(track: rtc.Track, identity: str) -> None:
+    samples: "list[int]" = []
+    async for event in rtc.AudioStream(track, sample_rate=RATE, num_channels=1):
+        samples.extend(event.frame.data)
+        if len(samples) >= RATE // 10:
+            hertz, share = loudest(samples[: RATE // 10])
+            print(f"hears {identity} {hertz} {share:.3f}", flush=True)
+            samples = []
+
+
+def hear(room: rtc.Room) -> None:
+    tasks = set()
+
+    def subscribed(track: rtc.Track, _: object, other: rtc.RemoteParticipant) -> None:
+        if track.kind == rtc.TrackKind.KIND_AUDIO:
+            tasks.add(asyncio.create_task(listen(track, other.identity)))
+
+    def data(packet: rtc.DataPacket) -> None:
+        if packet.topic == "ping":
+            tasks.add(asyncio.create_task(room.local_participant.publish_data(packet.data, topic="pong")))
+
+    room.on("track_subscribed", subscribed)
+    room.on("data_received", data)
+
+
 async def join(token: str, ended: asyncio.Event) -> rtc.Room:
     room = rtc.Room()
 
@@ -47,6 +88,8 @@ async def join(token: str, ended: asyncio.Event) -> rtc.Room:
     room.on("participant_connected", lambda other: say("connected", other))
     room.on("track_published", lambda _, other: say("published", other))
     room.on("participant_disconnected", lambda other: say("disconnected", other))
+    if "listen" in sys.argv[1:]:
+        hear(room)
     await room.connect(os.environ["LIVEKIT_URL"], token)
     print(f"joined {room.local_participant.identity}", flush=True)
     return room

@@ -89,6 +89,18 @@ impl Python {
         Ok(Participant { child })
     }
 
+    /// As [`Python::join`], with a tone of 440 Hz; and it says what the others sound like ("hears IDENTITY HERTZ SHARE"),
+    /// and sends data of the topic "ping" back with the topic "pong".
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_listening(&self, server: &LiveKit, room: &str, identity: &str) -> Result<Participant> {
+        let launch = self.participant(&server.url(), &server.token(room, identity)?);
+        let child = launch.args(["publish", "listen"]).spawn()?;
+        child.wait_for_line(|line| line.starts_with("published "), SCRIPT)?;
+        Ok(Participant { child })
+    }
+
     /// As [`Python::join`], in many rooms, with one process for all of them.
     ///
     /// # Errors
@@ -115,6 +127,19 @@ impl Participant {
     /// The process, its lines and its signals: a killed participant leaves without a word.
     pub fn child(&self) -> &Child {
         &self.child
+    }
+
+    /// Waits until it hears `identity`, of another, sing a clear tone of `hertz`.
+    ///
+    /// # Errors
+    /// When it does not within a minute: with what it said.
+    pub fn hears(&self, identity: &str, hertz: u32) -> Result<()> {
+        let clear = |line: &str| {
+            let mut words = line.split(' ');
+            (words.next(), words.next(), words.next()) == (Some("hears"), Some(identity), Some(&hertz.to_string()))
+                && words.next().and_then(|share| share.parse::<f64>().ok()).is_some_and(|share| share > 0.9)
+        };
+        self.child.wait_for_line(clear, SCRIPT).map(drop)
     }
 
     /// Leaves the room and waits until that is done.

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod drain;
+mod echo;
 mod hello;
 mod load;
 mod network;
