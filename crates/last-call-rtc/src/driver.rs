@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_channel::mpsc::UnboundedReceiver;
 use futures_core::Stream;
@@ -30,6 +30,9 @@ const RECEIVE_BUFFER: usize = 2 << 20;
 const BATCH: usize = 64;
 /// Larger than any datagram of WebRTC's.
 const DATAGRAM: usize = 2048;
+
+/// How long the server may take to hear that a participant leaves.
+const HANG_UP_WITHIN: Duration = Duration::from_millis(800);
 
 /// The threads that rooms live on: one a core, started at the first room, for the whole life of the process. User code
 /// runs on none of them, so it can block without a gap in a call's audio.
@@ -73,7 +76,7 @@ enum Said {
 pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Command>) {
     let (said, to_say) = mpsc::unbounded_channel();
     let (to_hear, mut heard) = mpsc::unbounded_channel();
-    tokio::spawn(signalling(to_say, to_hear));
+    let signalling = tokio::spawn(signalling(to_say, to_hear));
     let mut sockets = Sockets::default();
     loop {
         let mut deadline = None;
@@ -97,8 +100,14 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
                     deadline = Some(at);
                     break;
                 }
-                EngineOutput::Finished => {
+                EngineOutput::Finished(waiting) => {
                     say(&said, Said::HangUp);
+                    // A socket that is stuck tells nobody anything.
+                    let _ = tokio::time::timeout(HANG_UP_WITHIN, signalling).await;
+                    for left in waiting {
+                        // Who waited may have given up.
+                        let _ = left.send(());
+                    }
                     return;
                 }
             }

@@ -104,7 +104,8 @@ pub(crate) enum EngineOutput {
     Transmit(Which, Transmit),
     /// Nothing more until then.
     Timeout(Instant),
-    Finished,
+    /// The room is over. These wait until the server has been told.
+    Finished(Vec<oneshot::Sender<()>>),
 }
 
 /// What waits to be done by the driver.
@@ -130,7 +131,6 @@ pub(crate) struct Engine {
     shared: Arc<Shared>,
     now: Instant,
     left: Vec<oneshot::Sender<()>>,
-    finished: bool,
 }
 
 impl Engine {
@@ -143,7 +143,6 @@ impl Engine {
             data: Data::default(),
             due: VecDeque::new(),
             left: Vec::new(),
-            finished: false,
             dial,
             options,
             shared,
@@ -272,14 +271,7 @@ impl Engine {
                 Due::Resume(generation, reason) => EngineOutput::Resume(generation, reason),
                 Due::Abandon => EngineOutput::Abandon,
                 Due::Resumed => EngineOutput::Resumed,
-                Due::Finished => {
-                    self.finished = true;
-                    self.left.drain(..).for_each(|left| {
-                        // Nobody waits any more.
-                        let _ = left.send(());
-                    });
-                    EngineOutput::Finished
-                }
+                Due::Finished => EngineOutput::Finished(std::mem::take(&mut self.left)),
             });
         }
         let deadlines = [Some(self.session.deadline()), self.steps.deadline(), self.media.deadline(), self.data.deadline()];

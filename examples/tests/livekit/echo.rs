@@ -1,9 +1,11 @@
 //! The example `echo`: a job that joins its room, hears its caller and is heard.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use last_call_testkit::{Launch, LiveKit, Python, Signal, proto, skip};
+use serde_json::json;
 
 use crate::scene::{LONG, eventually};
+use crate::server_log::{self, JOB_ENDED};
 
 /// As tasks and as processes: the caller hears itself; its job ends with it, well; and the agent is out of the room at
 /// once, not when the server has waited for it.
@@ -11,7 +13,7 @@ use crate::scene::{LONG, eventually};
 fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported() -> Result<()> {
     let Ok(python) = Python::find().map_err(skip) else { return Ok(()) };
     let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
-    for runner in ["task", "process"] {
+    for (index, runner) in ["tasks", "process"].into_iter().enumerate() {
         let launch = Launch::new(env!("CARGO_BIN_EXE_echo")).args(["start", "--http", "off", "--runner", runner]);
         let launch = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         let worker = launch.spawn()?;
@@ -28,14 +30,11 @@ fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported()
         caller.leave()?;
         let gone = |line: &str| line.starts_with(&format!("event disconnected {}", agent.identity));
         witness.child().wait_for_line(gone, LONG)?;
-        let dispatches = server.api().list_dispatch(&room)?;
-        let jobs = dispatches.into_iter().filter_map(|dispatch| dispatch.state).flat_map(|state| state.jobs);
-        let states: Vec<_> = jobs.filter_map(|job| job.state).collect();
-        let state = states.first().context("no job is listed")?;
-        assert_eq!((state.status(), state.error.as_str()), (proto::JobStatus::JsSuccess, ""), "{runner}");
+        let ended = server_log::wait_for(&server, "", JOB_ENDED, index + 1)?;
+        assert_eq!((&ended[index]["status"], &ended[index]["error"]), (&json!("JS_SUCCESS"), &json!("")), "{runner}");
         witness.leave()?;
         worker.signal(Signal::SIGTERM)?;
-        assert_eq!(worker.wait(LONG)?.code(), Some(0), "{runner}");
+        assert_eq!(worker.wait(LONG)?.code, Some(0), "{runner}");
     }
     Ok(())
 }
