@@ -136,7 +136,8 @@ impl Participant {
     pub fn hears(&self, identity: &str, hertz: u32) -> Result<()> {
         let clear = |line: &str| {
             let mut words = line.split(' ');
-            (words.next(), words.next(), words.next()) == (Some("hears"), Some(identity), Some(&hertz.to_string()))
+            (words.next(), words.next(), words.next())
+                == (Some("hears"), Some(identity), Some(&hertz.to_string()))
                 && words.next().and_then(|share| share.parse::<f64>().ok()).is_some_and(|share| share > 0.9)
         };
         self.child.wait_for_line(clear, SCRIPT).map(drop)

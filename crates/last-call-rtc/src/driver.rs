@@ -42,7 +42,7 @@ pub(crate) fn spawn(room: impl Future<Output = ()> + Send + 'static) -> io::Resu
     if THREADS.get().is_none() {
         // Two that begin at once: the threads of one of them stay without rooms, and sleep.
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = (0..count).map(|index| start_thread(index)).collect::<io::Result<Vec<_>>>()?;
+        let threads = (0..count).map(start_thread).collect::<io::Result<Vec<_>>>()?;
         let _ = THREADS.set(threads);
     }
     let threads = THREADS.get().ok_or_else(|| io::Error::other("no thread for rooms"))?;
@@ -85,17 +85,23 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
                 EngineOutput::Bind { url, peers } => match Sockets::bind(&url, &peers).await {
                     Ok(bound) => {
                         sockets = bound;
-                        sockets.candidates().for_each(|(which, candidate)| engine.add_local_candidate(which, candidate));
+                        sockets
+                            .candidates()
+                            .for_each(|(which, candidate)| engine.add_local_candidate(which, candidate));
                     }
                     // No candidate: the join gets no media, and its time runs out.
                     Err(error) => tracing::warn!(%error, "no UDP socket for a room"),
                 },
-                EngineOutput::Join { generation, dial, offer } => say(&said, Said::Join(generation, dial, offer)),
+                EngineOutput::Join { generation, dial, offer } => {
+                    say(&said, Said::Join(generation, dial, offer))
+                }
                 EngineOutput::Signal(request) => say(&said, Said::Send(Box::new(request))),
                 EngineOutput::Resume(generation, reason) => say(&said, Said::Resume(generation, reason)),
                 EngineOutput::Abandon => say(&said, Said::Abandon),
                 EngineOutput::Resumed => say(&said, Said::Reconnected),
-                EngineOutput::Transmit(which, transmit) => sockets.send(which, transmit.destination, &transmit.contents),
+                EngineOutput::Transmit(which, transmit) => {
+                    sockets.send(which, transmit.destination, &transmit.contents)
+                }
                 EngineOutput::Timeout(at) => {
                     deadline = Some(at);
                     break;
@@ -145,7 +151,10 @@ struct Signalling {
 }
 
 /// Sends in order, and restarts: on a task of its own, so that a stuck socket holds no media.
-async fn signalling(mut said: mpsc::UnboundedReceiver<Said>, heard: mpsc::UnboundedSender<(Generation, Heard)>) {
+async fn signalling(
+    mut said: mpsc::UnboundedReceiver<Said>,
+    heard: mpsc::UnboundedSender<(Generation, Heard)>,
+) {
     let mut signalling = Signalling { connection: None, generation: 0, heard };
     // What was said while a join or a resume was under way.
     let mut next = VecDeque::new();
@@ -190,7 +199,10 @@ async fn signalling(mut said: mpsc::UnboundedReceiver<Said>, heard: mpsc::Unboun
 }
 
 /// Does `what` until it is done, or something ends it; and what was said meanwhile.
-async fn unless_abandoned(said: &mut mpsc::UnboundedReceiver<Said>, what: impl Future<Output = ()>) -> VecDeque<Said> {
+async fn unless_abandoned(
+    said: &mut mpsc::UnboundedReceiver<Said>,
+    what: impl Future<Output = ()>,
+) -> VecDeque<Said> {
     tokio::pin!(what);
     let mut meanwhile = VecDeque::new();
     loop {
@@ -273,6 +285,7 @@ impl Signalling {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong may pass")]
 fn failed(error: &SignalError) -> Heard {
     let failure = match error {
         SignalError::Client(status, _) if matches!(status.as_u16(), 401 | 403 | 404) => Failure::Permanent,
@@ -375,7 +388,8 @@ fn bind_udp(ip: IpAddr) -> io::Result<(UdpSocket, u16)> {
 /// The address that packets to the server leave from. Nothing is sent to find out but the name's lookup.
 async fn local_ip(url: &str) -> IpAddr {
     let route = |address: SocketAddr| -> io::Result<IpAddr> {
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.connect(address)?;
         Ok(socket.local_addr()?.ip())

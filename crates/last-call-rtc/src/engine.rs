@@ -14,7 +14,10 @@ use std::time::Instant;
 use futures_channel::oneshot;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{DataPacket, JoinResponse, ReconnectReason, ReconnectResponse, SessionDescription};
+use livekit_protocol::{
+    DataPacket, JoinResponse, ReconnectReason, ReconnectResponse, SessionDescription,
+    UpdateParticipantMetadata,
+};
 use str0m::Candidate;
 use str0m::net::{Protocol, Transmit};
 
@@ -49,16 +52,42 @@ pub(crate) struct Dial {
 
 /// What the handles ask for.
 pub(crate) enum Command {
-    PublishAudio { source: AudioSource, options: PublishOptions, reply: Reply<Publication> },
-    Unpublish { track: String, reply: Reply<()> },
-    SetMuted { track: String, muted: bool },
+    PublishAudio {
+        source: AudioSource,
+        options: PublishOptions,
+        reply: Reply<Publication>,
+    },
+    Unpublish {
+        track: String,
+        reply: Reply<()>,
+    },
+    SetMuted {
+        track: String,
+        muted: bool,
+    },
     /// Somebody listens to a track.
-    Listen { track: String, stream: Attached },
-    SetSubscribed { track: String, subscribed: bool },
-    Send { packet: Box<DataPacket>, reliable: bool, reply: Reply<()> },
-    /// A request that the server answers by doing it, or not.
-    Ask { request: Box<Request>, reply: Reply<()> },
-    Leave { reply: oneshot::Sender<()> },
+    Listen {
+        track: String,
+        stream: Attached,
+    },
+    SetSubscribed {
+        track: String,
+        subscribed: bool,
+    },
+    Send {
+        packet: Box<DataPacket>,
+        reliable: bool,
+        reply: Reply<()>,
+    },
+    /// To be shown differently.
+    Update {
+        wanted: UpdateParticipantMetadata,
+        reply: Reply<()>,
+    },
+    NetworkChanged,
+    Leave {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 pub(crate) enum EngineInput {
@@ -72,10 +101,16 @@ pub(crate) enum EngineInput {
 
 /// What a signalling socket says.
 pub(crate) enum Heard {
-    Joined { join: Box<JoinResponse>, single: bool },
+    Joined {
+        join: Box<JoinResponse>,
+        single: bool,
+    },
     Resumed(ReconnectResponse),
     /// Neither joined nor resumed.
-    Failed { failure: Failure, error: String },
+    Failed {
+        failure: Failure,
+        error: String,
+    },
     Message(Box<Response>),
     Closed(String),
 }
@@ -91,10 +126,18 @@ pub(crate) enum Failure {
     Gone,
 }
 
+#[expect(clippy::large_enum_variant, reason = "moved once, and never kept")]
 pub(crate) enum EngineOutput {
     /// New sockets, one a connection, for a server at `url`; [`Engine::add_local_candidate`] for each.
-    Bind { url: String, peers: Vec<Which> },
-    Join { generation: Generation, dial: Dial, offer: Option<SessionDescription> },
+    Bind {
+        url: String,
+        peers: Vec<Which>,
+    },
+    Join {
+        generation: Generation,
+        dial: Dial,
+        offer: Option<SessionDescription>,
+    },
     Signal(Request),
     Resume(Generation, ReconnectReason),
     /// The join or the resume that is under way is not waited for any more.
@@ -109,6 +152,7 @@ pub(crate) enum EngineOutput {
 }
 
 /// What waits to be done by the driver.
+#[expect(clippy::large_enum_variant, reason = "a few at a time")]
 enum Due {
     Bind,
     Join(Generation),
@@ -194,7 +238,8 @@ impl Engine {
             Command::Listen { track, stream } => self.media.listen(self.now, &track, stream),
             Command::SetSubscribed { track, subscribed } => self.people.set_subscribed(&track, subscribed),
             Command::Send { packet, reliable, reply } => self.send_data(*packet, reliable, reply),
-            Command::Ask { request, reply } => self.ask(*request, reply),
+            Command::Update { wanted, reply } => self.ask(wanted, reply),
+            Command::NetworkChanged => self.step(Input::NetworkChanged),
             Command::Leave { reply } => {
                 self.left.push(reply);
                 self.leave();
@@ -231,7 +276,7 @@ impl Engine {
             self.media.on_event(&event);
             self.shared.keep(&self.people);
             told = true;
-            self.shared.tell(event);
+            self.shared.tell(&event);
         }
         if !told {
             self.shared.keep(&self.people);
@@ -244,14 +289,15 @@ impl Engine {
         while let Some(output) = self.session.poll_told() {
             match output {
                 SessionOutput::Signal(request) => self.signal(request),
-                SessionOutput::Connected => self.step(Input::PeerConnected { generation: self.steps.generation() }),
+                SessionOutput::Connected => {
+                    self.step(Input::PeerConnected { generation: self.steps.generation() })
+                }
                 SessionOutput::Lost => self.step(Input::PeerFailed { generation: self.steps.generation() }),
                 SessionOutput::Bound(sid) => self.people.bound(&sid),
                 SessionOutput::Unbound(sid) => self.people.unbound(&sid),
                 SessionOutput::Media(sid, packet) => self.media.receive(self.now, &sid, &packet),
-                SessionOutput::Open(_) | SessionOutput::Writable => self.flush_data(),
+                SessionOutput::Open | SessionOutput::Writable => self.flush_data(),
                 SessionOutput::Data(label, bytes) => self.on_data(label, &bytes),
-                SessionOutput::KeyframeWanted(_) => {}
             }
         }
     }
@@ -263,10 +309,14 @@ impl Engine {
         }
         if let Some(due) = self.due.pop_front() {
             return Some(match due {
-                Due::Bind => EngineOutput::Bind { url: self.dial.url.clone(), peers: self.session.peers().collect() },
-                Due::Join(generation) => {
-                    EngineOutput::Join { generation, dial: self.dial.clone(), offer: self.session.first_offer() }
+                Due::Bind => {
+                    EngineOutput::Bind { url: self.dial.url.clone(), peers: self.session.peers().collect() }
                 }
+                Due::Join(generation) => EngineOutput::Join {
+                    generation,
+                    dial: self.dial.clone(),
+                    offer: self.session.first_offer(),
+                },
                 Due::Signal(request) => EngineOutput::Signal(request),
                 Due::Resume(generation, reason) => EngineOutput::Resume(generation, reason),
                 Due::Abandon => EngineOutput::Abandon,
@@ -274,7 +324,12 @@ impl Engine {
                 Due::Finished => EngineOutput::Finished(std::mem::take(&mut self.left)),
             });
         }
-        let deadlines = [Some(self.session.deadline()), self.steps.deadline(), self.media.deadline(), self.data.deadline()];
+        let deadlines = [
+            Some(self.session.deadline()),
+            self.steps.deadline(),
+            self.media.deadline(),
+            self.data.deadline(),
+        ];
         deadlines.into_iter().flatten().min().map(EngineOutput::Timeout)
     }
 }

@@ -7,7 +7,9 @@ use crate::event::DisconnectReason;
 #[non_exhaustive]
 pub enum ConnectError {
     /// The server does not let this participant in: a wrong or expired token, a room that does not exist.
-    #[error("the server refuses to let this participant in: {0}; is the token valid, for this server and this room?")]
+    #[error(
+        "the server refuses to let this participant in: {0}; is the token valid, for this server and this room?"
+    )]
     Refused(String),
     /// Nothing answered, for all of the time that a join may take.
     #[error("no connection to the server: {0}")]

@@ -100,6 +100,7 @@ impl Ladder {
     }
 
     /// Where it stands.
+    #[cfg(test)]
     pub(crate) fn state(&self) -> State {
         self.state
     }

@@ -7,25 +7,33 @@
 mod audio;
 mod data;
 mod driver;
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "complete and tested; no track is encrypted with it yet"
+)]
 mod e2ee;
 mod engine;
 mod error;
 mod event;
 mod ladder;
-mod people;
 mod peer;
+mod people;
 mod room;
 mod rpc;
 mod session;
 mod shared;
+#[allow(dead_code, unused_imports, reason = "complete and tested; no connection goes by a relay yet")]
 mod turn;
+#[allow(dead_code, reason = "complete and tested; no connection goes over TCP yet")]
 mod wire;
 
 pub use audio::{AudioError, AudioFrame, AudioSource, AudioStream, AudioStreamOptions};
 pub use error::{ConnectError, RoomError};
 pub use event::{
-    ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo, TrackKind,
-    TrackSource,
+    ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo,
+    TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
 pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions};

@@ -12,7 +12,7 @@ use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::error::{NetError, RtcError};
 use str0m::ice::IceCreds;
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
+use str0m::media::{Direction, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::{ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
@@ -71,7 +71,6 @@ pub(crate) struct MediaPacket {
     /// Extended: it never wraps while its stream lasts.
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
-    pub(crate) marker: bool,
     pub(crate) ssrc: u32,
     pub(crate) payload: Arc<[u8]>,
 }
@@ -97,12 +96,11 @@ pub(crate) enum PeerOutput {
     /// A candidate pair answers again.
     Restored,
     Media(MediaPacket),
-    Open(Label),
+    /// A channel takes data.
+    Open,
     Data(Label, Vec<u8>),
     /// The channel takes data again.
     Writable,
-    /// Whoever receives the track needs a picture that stands by itself.
-    KeyframeWanted(String),
     /// The peer closed the connection.
     Closed,
     /// Nothing more until then.
@@ -314,8 +312,8 @@ impl Peer {
         let Some(pending) = self.pending.take_if(|pending| answer.id == 0 || pending.id == answer.id) else {
             return Err(PeerError::Unasked(answer.id));
         };
-        let answer =
-            SdpAnswer::from_sdp_string(&answer.sdp).map_err(|error| PeerError::Description(error.to_string()))?;
+        let answer = SdpAnswer::from_sdp_string(&answer.sdp)
+            .map_err(|error| PeerError::Description(error.to_string()))?;
         self.rtc.sdp_api().accept_answer(pending.offer, answer)?;
         self.take_candidates();
         Ok(())
@@ -340,8 +338,8 @@ impl Peer {
 
     /// Answers an offer of the server's: two connections, of which this one only receives.
     pub(crate) fn accept(&mut self, offer: &SessionDescription) -> Result<SessionDescription, PeerError> {
-        let parsed =
-            SdpOffer::from_sdp_string(&offer.sdp).map_err(|error| PeerError::Description(error.to_string()))?;
+        let parsed = SdpOffer::from_sdp_string(&offer.sdp)
+            .map_err(|error| PeerError::Description(error.to_string()))?;
         let answer = self.rtc.sdp_api().accept_offer(parsed)?;
         self.take_candidates();
         Ok(description("answer", answer.to_sdp_string(), offer.id))
@@ -422,9 +420,9 @@ impl Peer {
                 self.lost = true;
                 None
             }
-            Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
-                std::mem::take(&mut self.lost).then_some(PeerOutput::Restored)
-            }
+            Event::IceConnectionStateChange(
+                IceConnectionState::Connected | IceConnectionState::Completed,
+            ) => std::mem::take(&mut self.lost).then_some(PeerOutput::Restored),
             Event::RtpPacket(packet) => {
                 let ssrc = packet.header.ssrc;
                 let mid = self.rtc.direct_api().stream_rx(&ssrc)?.mid();
@@ -433,7 +431,6 @@ impl Peer {
                     payload_type: *packet.header.payload_type,
                     sequence: *packet.seq_no,
                     timestamp: packet.header.timestamp,
-                    marker: packet.header.marker,
                     ssrc: *ssrc,
                     payload: packet.payload,
                 }))
@@ -442,7 +439,7 @@ impl Peer {
                 let label = Label::of(&name)?;
                 self.open.push((id, label));
                 self.rtc.channel(id)?.set_buffered_amount_low_threshold(CHANNEL_LOW);
-                Some(PeerOutput::Open(label))
+                Some(PeerOutput::Open)
             }
             Event::ChannelData(data) => {
                 let (_, label) = self.open.iter().find(|(id, _)| *id == data.id)?;
@@ -453,10 +450,6 @@ impl Peer {
                 self.open.retain(|(open, _)| *open != id);
                 None
             }
-            Event::KeyframeRequest(request) => {
-                let (cid, _) = self.sending.iter().find(|(_, sending)| sending.mid == request.mid)?;
-                Some(PeerOutput::KeyframeWanted(cid.clone()))
-            }
             Event::Closed => Some(PeerOutput::Closed),
             _ => None,
         }
@@ -466,15 +459,11 @@ impl Peer {
         self.rtc.is_connected() && !self.lost && !self.broken
     }
 
-    /// Whether data may be written to the channel.
-    pub(crate) fn is_open(&self, label: Label) -> bool {
-        self.open.iter().any(|(_, open)| *open == label)
-    }
-
     /// Writes one message; false if the channel is not open, or takes no more for now.
     pub(crate) fn write_data(&mut self, label: Label, message: &[u8]) -> Result<bool, PeerError> {
         let own = self.channels.get(&label).copied();
-        let Some(id) = own.or_else(|| self.open.iter().find(|(_, open)| *open == label).map(|(id, _)| *id)) else {
+        let Some(id) = own.or_else(|| self.open.iter().find(|(_, open)| *open == label).map(|(id, _)| *id))
+        else {
             return Ok(false);
         };
         match self.rtc.channel(id) {
@@ -507,13 +496,6 @@ impl Peer {
         );
         sending.sequence += 1;
         true
-    }
-
-    /// Asks whoever sends with `ssrc` for a picture that stands by itself.
-    pub(crate) fn request_keyframe(&mut self, ssrc: u32) {
-        if let Some(stream) = self.rtc.direct_api().stream_rx(&ssrc.into()) {
-            stream.request_keyframe(KeyframeRequestKind::Pli);
-        }
     }
 
     /// Says goodbye to the other side. What follows is to be polled and sent.

@@ -97,8 +97,10 @@ impl People {
 
     /// These are all who are here.
     fn only(&mut self, here: &[proto::ParticipantInfo]) {
-        let gone = |(identity, _): &(&String, &Participant)| !here.iter().any(|info| info.identity == **identity);
-        let gone: Vec<String> = self.others.iter().filter(gone).map(|(identity, _)| identity.clone()).collect();
+        let gone =
+            |(identity, _): &(&String, &Participant)| !here.iter().any(|info| info.identity == **identity);
+        let gone: Vec<String> =
+            self.others.iter().filter(gone).map(|(identity, _)| identity.clone()).collect();
         gone.iter().for_each(|identity| self.leaves(identity, DisconnectReason::Unknown));
         here.iter().for_each(|info| self.here(info));
     }

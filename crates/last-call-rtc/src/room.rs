@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
@@ -148,7 +147,11 @@ impl Room {
     ///
     /// # Errors
     /// Refused (may this participant publish?), no answer within 10 s, audio that can't be encoded, the room is over.
-    pub async fn publish_audio(&self, source: &AudioSource, options: PublishOptions) -> Result<Publication, RoomError> {
+    pub async fn publish_audio(
+        &self,
+        source: &AudioSource,
+        options: PublishOptions,
+    ) -> Result<Publication, RoomError> {
         let source = source.clone();
         self.ask(|reply| Command::PublishAudio { source, options, reply }).await
     }
@@ -162,8 +165,7 @@ impl Room {
         self.ask(|reply| Command::Unpublish { track, reply }).await
     }
 
-    /// Mutes or unmutes a track of ours, by its sid. What its source is given meanwhile waits, or is refused, as its
-    /// queue is full.
+    /// Mutes or unmutes a track of ours, by its sid. What its source is given meanwhile goes by unheard, in time.
     pub fn set_muted(&self, track: &str, muted: bool) {
         self.tell(Command::SetMuted { track: track.to_owned(), muted });
     }
@@ -174,7 +176,8 @@ impl Room {
     /// # Errors
     /// A rate or a count of channels that can't be.
     pub fn audio_stream(&self, track: &str, options: &AudioStreamOptions) -> Result<AudioStream, RoomError> {
-        let (stream, attached) = AudioStream::new(options).map_err(|error| RoomError::Audio(error.to_string()))?;
+        let (stream, attached) =
+            AudioStream::new(options).map_err(|error| RoomError::Audio(error.to_string()))?;
         self.tell(Command::Listen { track: track.to_owned(), stream: attached });
         Ok(stream)
     }
@@ -233,8 +236,14 @@ impl Room {
         name: String,
         attributes: HashMap<String, String>,
     ) -> Result<(), RoomError> {
-        let request = UpdateParticipantMetadata { metadata, name, attributes, request_id: 0 };
-        self.ask(|reply| Command::Ask { request: Box::new(Request::UpdateMetadata(request)), reply }).await
+        let wanted = UpdateParticipantMetadata { metadata, name, attributes, request_id: 0 };
+        self.ask(|reply| Command::Update { wanted, reply }).await
+    }
+
+    /// Says that this machine's network is another: the connection is mended at once, where it would be found broken only
+    /// seconds later.
+    pub fn network_changed(&self) {
+        self.tell(Command::NetworkChanged);
     }
 
     /// Leaves the room; returns when the server has been told. At once if it is over.

@@ -23,6 +23,10 @@ pub(crate) enum Which {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once: a box would be one more allocation for each packet"
+)]
 pub(crate) enum SessionOutput {
     Signal(Request),
     /// Everything that a participant needs is connected.
@@ -33,10 +37,9 @@ pub(crate) enum SessionOutput {
     Unbound(Arc<str>),
     Media(Arc<str>, MediaPacket),
     /// The channel takes data.
-    Open(Label),
+    Open,
     Data(Label, Vec<u8>),
     Writable,
-    KeyframeWanted(String),
 }
 
 pub(crate) struct Session {
@@ -203,15 +206,6 @@ impl Session {
         })
     }
 
-    /// Whether data may be sent.
-    pub(crate) fn is_open(&self, label: Label) -> bool {
-        self.publisher.is_open(label)
-    }
-
-    pub(crate) fn request_keyframe(&mut self, ssrc: u32) {
-        self.subscriber.as_mut().unwrap_or(&mut self.publisher).request_keyframe(ssrc);
-    }
-
     pub(crate) fn close(&mut self) {
         self.publisher.close();
         if let Some(subscriber) = self.subscriber.as_mut() {
@@ -278,11 +272,10 @@ impl Session {
                     self.outputs.push_back(SessionOutput::Media(sid.clone(), packet));
                 }
             }
-            PeerOutput::Open(label) if which == Which::Publisher => self.outputs.push_back(SessionOutput::Open(label)),
-            PeerOutput::Open(_) | PeerOutput::Timeout(_) | PeerOutput::Transmit(_) => {}
+            PeerOutput::Open if which == Which::Publisher => self.outputs.push_back(SessionOutput::Open),
+            PeerOutput::Open | PeerOutput::Timeout(_) | PeerOutput::Transmit(_) => {}
             PeerOutput::Data(label, data) => self.outputs.push_back(SessionOutput::Data(label, data)),
             PeerOutput::Writable => self.outputs.push_back(SessionOutput::Writable),
-            PeerOutput::KeyframeWanted(cid) => self.outputs.push_back(SessionOutput::KeyframeWanted(cid)),
         }
     }
 

@@ -56,9 +56,9 @@ impl Shared {
         state.view.participants = people.participants();
     }
 
-    pub(crate) fn tell(&self, event: RoomEvent) {
+    pub(crate) fn tell(&self, event: &RoomEvent) {
         let mut state = self.lock();
-        if let RoomEvent::Disconnected { reason } = &event {
+        if let RoomEvent::Disconnected { reason } = event {
             state.view.ended = Some(*reason);
         }
         state.listeners.retain(|listener| listener.unbounded_send(event.clone()).is_ok());

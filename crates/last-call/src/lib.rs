@@ -48,7 +48,8 @@ pub use last_call_worker::{
 pub mod prelude {
     #[cfg(feature = "rooms")]
     pub use last_call_rtc::{
-        AudioFrame, AudioSource, AudioStreamOptions, DataOptions, PublishOptions, Room, RoomEvent, RoomOptions,
+        AudioFrame, AudioSource, AudioStreamOptions, DataOptions, PublishOptions, Room, RoomEvent,
+        RoomOptions,
     };
     pub use last_call_worker::{
         Acceptance, Draining, Error, JobContext, JobRequest, JobType, Reply, StopReason, Stopping, Worker,

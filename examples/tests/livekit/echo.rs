@@ -14,7 +14,8 @@ fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported()
     let Ok(python) = Python::find().map_err(skip) else { return Ok(()) };
     let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     for (index, runner) in ["tasks", "process"].into_iter().enumerate() {
-        let launch = Launch::new(env!("CARGO_BIN_EXE_echo")).args(["start", "--http", "off", "--runner", runner]);
+        let launch =
+            Launch::new(env!("CARGO_BIN_EXE_echo")).args(["start", "--http", "off", "--runner", runner]);
         let launch = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         let worker = launch.spawn()?;
         worker.wait_for_line(|line| line.contains("\"message\":\"registered\""), LONG)?;
@@ -31,7 +32,11 @@ fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported()
         let gone = |line: &str| line.starts_with(&format!("event disconnected {}", agent.identity));
         witness.child().wait_for_line(gone, LONG)?;
         let ended = server_log::wait_for(&server, "", JOB_ENDED, index + 1)?;
-        assert_eq!((&ended[index]["status"], &ended[index]["error"]), (&json!("JS_SUCCESS"), &json!("")), "{runner}");
+        assert_eq!(
+            (&ended[index]["status"], &ended[index]["error"]),
+            (&json!("JS_SUCCESS"), &json!("")),
+            "{runner}"
+        );
         witness.leave()?;
         worker.signal(Signal::SIGTERM)?;
         assert_eq!(worker.wait(LONG)?.code, Some(0), "{runner}");

@@ -40,7 +40,12 @@ impl Rates {
         let (input, output) = (from as usize / 50, to as usize / 50);
         let resampler =
             Fft::new(from as usize, to as usize, input, channels, FixedSync::Both).map_err(codec_error)?;
-        Ok(Some(Self { resampler, channels, input: vec![0.0; input * channels], output: vec![0.0; output * channels] }))
+        Ok(Some(Self {
+            resampler,
+            channels,
+            input: vec![0.0; input * channels],
+            output: vec![0.0; output * channels],
+        }))
     }
 
     /// Exactly 20 ms in, 20 ms out.
@@ -51,12 +56,15 @@ impl Rates {
         }
         let (inputs, outputs) = (self.input.len() / self.channels, self.output.len() / self.channels);
         let Ok(input) = InterleavedSlice::new(&self.input, self.channels, inputs) else { return };
-        let Ok(mut output) = InterleavedSlice::new_mut(&mut self.output, self.channels, outputs) else { return };
+        let Ok(mut output) = InterleavedSlice::new_mut(&mut self.output, self.channels, outputs) else {
+            return;
+        };
         if let Err(error) = self.resampler.process_into_buffer(&input, &mut output, None) {
             tracing::debug!(%error, "a block of audio can't be resampled");
         }
         samples.clear();
-        samples.extend(self.output.iter().map(|sample| (sample * 32_768.0).clamp(-32_768.0, 32_767.0) as i16));
+        samples
+            .extend(self.output.iter().map(|sample| (sample * 32_768.0).clamp(-32_768.0, 32_767.0) as i16));
     }
 }
 
@@ -81,7 +89,8 @@ impl Encoder {
         super::check(encoding.sample_rate, encoding.channels)?;
         let rate = codec_rate(encoding.sample_rate);
         let application = if encoding.channels == 2 { Application::Audio } else { Application::Voip };
-        let mut opus = opus::Encoder::new(rate, opus_channels(encoding.channels), application).map_err(codec_error)?;
+        let mut opus =
+            opus::Encoder::new(rate, opus_channels(encoding.channels), application).map_err(codec_error)?;
         let bitrate = i32::try_from(encoding.bitrate).map_err(codec_error)?;
         opus.set_bitrate(Bitrate::Bits(bitrate)).map_err(codec_error)?;
         opus.set_dtx(encoding.dtx).map_err(codec_error)?;
@@ -90,7 +99,11 @@ impl Encoder {
         opus.set_packet_loss_perc(if encoding.fec { 10 } else { 0 }).map_err(codec_error)?;
         // Half the work of the highest, and no ear tells them apart at speech.
         opus.set_complexity(5).map_err(codec_error)?;
-        Ok(Self { opus, rates: Rates::between(encoding.sample_rate, rate, encoding.channels)?, buffer: [0; LONGEST] })
+        Ok(Self {
+            opus,
+            rates: Rates::between(encoding.sample_rate, rate, encoding.channels)?,
+            buffer: [0; LONGEST],
+        })
     }
 
     /// Exactly 20 ms, which are resampled in place; `None` if they are silence that is not sent.

@@ -44,7 +44,9 @@ struct Held {
 enum State {
     Empty,
     /// Packets come, and are kept until this moment.
-    Filling { until: Instant },
+    Filling {
+        until: Instant,
+    },
     Playing,
     /// Nothing came for long: the next packet is kept as the first one was.
     Paused,

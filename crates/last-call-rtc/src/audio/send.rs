@@ -40,7 +40,11 @@ pub(crate) struct SendTrack {
 
 impl SendTrack {
     /// A track of `source`. Its timestamps begin anywhere.
-    pub(crate) fn new(source: &AudioSource, options: SendOptions, timestamp: u32) -> Result<Self, AudioError> {
+    pub(crate) fn new(
+        source: &AudioSource,
+        options: SendOptions,
+        timestamp: u32,
+    ) -> Result<Self, AudioError> {
         let encoder = Encoder::new(&Encoding {
             sample_rate: source.sample_rate(),
             channels: source.channels(),

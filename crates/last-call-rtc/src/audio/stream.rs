@@ -101,7 +101,11 @@ impl Stream for AudioStream {
         let mut queue = lock(&self.queue);
         if queue.samples.len() >= self.frame {
             let samples = queue.samples.drain(..self.frame).collect();
-            return Poll::Ready(Some(AudioFrame { samples, sample_rate: self.sample_rate, channels: self.channels }));
+            return Poll::Ready(Some(AudioFrame {
+                samples,
+                sample_rate: self.sample_rate,
+                channels: self.channels,
+            }));
         }
         if queue.ended {
             return Poll::Ready(None);

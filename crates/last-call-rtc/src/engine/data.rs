@@ -122,30 +122,26 @@ impl Engine {
         self.on_packet(packet, label == Label::Reliable);
     }
 
-    pub(super) fn ask(&mut self, request: Request, reply: Reply<()>) {
-        let request = match request {
-            Request::UpdateMetadata(wanted) => {
-                self.data.last_request = self.data.last_request.wrapping_add(1);
-                let wanted = UpdateParticipantMetadata { request_id: self.data.last_request, ..wanted };
-                let asked = Asked { wanted: wanted.clone(), reply, until: self.now + ANSWER_WITHIN };
-                self.data.asked.insert(self.data.last_request, asked);
-                Request::UpdateMetadata(wanted)
-            }
-            // Done as soon as it is said: the server answers to no other.
-            other => {
-                // Nobody waits any more.
-                let _ = reply.send(Ok(()));
-                other
-            }
-        };
-        self.signal(request);
+    /// Asks the server to show this participant differently.
+    pub(super) fn ask(&mut self, wanted: UpdateParticipantMetadata, reply: Reply<()>) {
+        self.data.last_request = self.data.last_request.wrapping_add(1);
+        let wanted = UpdateParticipantMetadata { request_id: self.data.last_request, ..wanted };
+        let asked = Asked { wanted: wanted.clone(), reply, until: self.now + ANSWER_WITHIN };
+        self.data.asked.insert(self.data.last_request, asked);
+        self.signal(Request::UpdateMetadata(wanted));
         self.see_asked();
     }
 
     /// The server answers an update that it makes only by showing it.
     pub(super) fn see_asked(&mut self) {
         let Some(local) = self.people.local() else { return };
-        let done: Vec<u32> = self.data.asked.iter().filter(|(_, asked)| shows(&local, &asked.wanted)).map(|(id, _)| *id).collect();
+        let done: Vec<u32> = self
+            .data
+            .asked
+            .iter()
+            .filter(|(_, asked)| shows(&local, &asked.wanted))
+            .map(|(id, _)| *id)
+            .collect();
         for reply in done.into_iter().filter_map(|id| self.data.answered(id)) {
             // Nobody waits any more.
             let _ = reply.send(Ok(()));
@@ -167,7 +163,9 @@ fn shows(local: &Participant, wanted: &UpdateParticipantMetadata) -> bool {
     let attributes = |(key, value): (&String, &String)| {
         local.attributes().get(key).map_or(value.is_empty(), |shown| shown == value)
     };
-    local.metadata() == wanted.metadata && local.name() == wanted.name && wanted.attributes.iter().all(attributes)
+    local.metadata() == wanted.metadata
+        && local.name() == wanted.name
+        && wanted.attributes.iter().all(attributes)
 }
 
 impl Engine {
@@ -178,9 +176,11 @@ impl Engine {
             Some(Value::User(user)) => {
                 RoomEvent::DataReceived { payload: user.payload, topic: user.topic, participant, reliable }
             }
-            Some(Value::SipDtmf(dtmf)) => RoomEvent::DtmfReceived { code: dtmf.code, digit: dtmf.digit, participant },
+            Some(Value::SipDtmf(dtmf)) => {
+                RoomEvent::DtmfReceived { code: dtmf.code, digit: dtmf.digit, participant }
+            }
             _ => return,
         };
-        self.shared.tell(event);
+        self.shared.tell(&event);
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
-    AddTrackRequest, MuteTrackRequest, TrackInfo, TrackPublishedResponse, TrackType, TrackUnpublishedResponse,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, TrackInfo, TrackPublishedResponse, TrackType,
+    TrackUnpublishedResponse,
 };
 use str0m::media::MediaKind;
 
@@ -77,11 +78,19 @@ impl Media {
         if remote.ssrc.replace(packet.ssrc).is_some_and(|ssrc| ssrc != packet.ssrc) {
             remote.track.restart();
         }
-        remote.track.packet(now, packet.payload_type == RED, packet.sequence, packet.timestamp, &packet.payload);
+        remote.track.packet(
+            now,
+            packet.payload_type == RED,
+            packet.sequence,
+            packet.timestamp,
+            &packet.payload,
+        );
     }
 
     pub(super) fn on_event(&mut self, event: &RoomEvent) {
-        if let RoomEvent::TrackUnsubscribed { publication, .. } | RoomEvent::TrackUnpublished { publication, .. } = event {
+        if let RoomEvent::TrackUnsubscribed { publication, .. }
+        | RoomEvent::TrackUnpublished { publication, .. } = event
+        {
             self.remote.remove(publication.sid());
         }
     }
@@ -121,17 +130,22 @@ impl Media {
         while self.next_tick <= now {
             self.next_tick += TICK;
             for (cid, local) in &mut self.local {
-                if local.info.is_none() || local.muted || !session.is_connected() {
+                if local.info.is_none() || !session.is_connected() {
                     continue;
                 }
-                if let Some(packet) = local.track.tick() {
-                    session.write_media(now, cid, Outgoing {
-                        payload_type: if packet.red { RED } else { OPUS },
-                        timestamp: packet.timestamp,
-                        marker: packet.marker,
-                        level: Some((packet.level_dbov, packet.voice)),
-                        payload: packet.payload,
-                    });
+                // What is said while muted goes by unheard, in time.
+                if let Some(packet) = local.track.tick().filter(|_| !local.muted) {
+                    session.write_media(
+                        now,
+                        cid,
+                        Outgoing {
+                            payload_type: if packet.red { RED } else { OPUS },
+                            timestamp: packet.timestamp,
+                            marker: packet.marker,
+                            level: Some((packet.level_dbov, packet.voice)),
+                            payload: packet.payload,
+                        },
+                    );
                 }
             }
             for remote in self.remote.values_mut() {
@@ -143,7 +157,12 @@ impl Media {
 }
 
 impl Engine {
-    pub(super) fn publish_audio(&mut self, source: &AudioSource, options: PublishOptions, reply: Reply<Publication>) {
+    pub(super) fn publish_audio(
+        &mut self,
+        source: &AudioSource,
+        options: PublishOptions,
+        reply: Reply<Publication>,
+    ) {
         let track = match SendTrack::new(source, options.send(self.options.red), fastrand::u32(..)) {
             Ok(track) => track,
             Err(error) => {
@@ -163,16 +182,18 @@ impl Engine {
     }
 
     fn add_track(&self, cid: &str, local: &Local) -> Request {
-        let stereo = local.track.channels() == 2;
+        let features = [
+            (local.track.channels() == 2).then_some(AudioTrackFeature::TfStereo),
+            (!local.options.dtx).then_some(AudioTrackFeature::TfNoDtx),
+        ];
         Request::AddTrack(AddTrackRequest {
             cid: cid.to_owned(),
             name: local.options.name.clone(),
             r#type: TrackType::Audio as i32,
             source: local.options.source.to_proto(),
             muted: local.muted,
-            stereo,
             disable_red: !self.options.red,
-            disable_dtx: !local.options.dtx,
+            audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
             stream: local.options.stream.clone(),
             ..AddTrackRequest::default()
         })
@@ -198,7 +219,11 @@ impl Engine {
     pub(super) fn unpublish(&mut self, sid: &str, reply: Reply<()>) {
         let gone = self.take_track(sid);
         // Nobody waits any more.
-        let _ = reply.send(if gone { Ok(()) } else { Err(RoomError::Unknown { what: "track", name: sid.to_owned() }) });
+        let _ = reply.send(if gone {
+            Ok(())
+        } else {
+            Err(RoomError::Unknown { what: "track", name: sid.to_owned() })
+        });
     }
 
     fn take_track(&mut self, sid: &str) -> bool {

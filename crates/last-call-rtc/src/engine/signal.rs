@@ -55,7 +55,7 @@ impl Engine {
             Response::RefreshToken(token) => {
                 // A call older than its first token reconnects with this one.
                 self.dial.token = token;
-                self.shared.tell(RoomEvent::TokenRefreshed);
+                self.shared.tell(&RoomEvent::TokenRefreshed);
             }
             Response::RequestResponse(response) => self.on_request_response(&response),
             Response::Leave(leave) => self.on_leave(&leave),

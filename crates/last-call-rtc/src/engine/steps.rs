@@ -50,7 +50,8 @@ impl Steps {
         if self.join_until.take_if(|until| *until <= now).is_some() {
             return vec![Input::Close];
         }
-        let due = self.timers.iter().filter(|(_, at)| **at <= now).map(|(timer, _)| Input::Fired(*timer)).collect();
+        let due =
+            self.timers.iter().filter(|(_, at)| **at <= now).map(|(timer, _)| Input::Fired(*timer)).collect();
         self.timers.retain(|_, at| *at > now);
         due
     }
@@ -111,12 +112,12 @@ impl Engine {
                 self.shared.keep(&self.people);
                 self.shared.joined(Ok(()));
             }
-            News::Reconnecting => self.shared.tell(RoomEvent::Reconnecting),
+            News::Reconnecting => self.shared.tell(&RoomEvent::Reconnecting),
             News::Resumed => {
                 self.due.push_back(Due::Resumed);
-                self.shared.tell(RoomEvent::Reconnected);
+                self.shared.tell(&RoomEvent::Reconnected);
             }
-            News::Reconnected => self.shared.tell(RoomEvent::Reconnected),
+            News::Reconnected => self.shared.tell(&RoomEvent::Reconnected),
             News::Disconnected(ended) => self.over(ended),
         }
     }
@@ -139,7 +140,7 @@ impl Engine {
             Ended::JoinRefused => DisconnectReason::JoinFailure,
             Ended::GaveUp => DisconnectReason::SignalClose,
         };
-        self.shared.tell(RoomEvent::Disconnected { reason });
+        self.shared.tell(&RoomEvent::Disconnected { reason });
         self.media.end();
         self.due.push_back(Due::Finished);
     }
@@ -179,7 +180,11 @@ impl Engine {
 
     pub(super) fn on_leave(&mut self, leave: &LeaveRequest) {
         let reason = leave.reason();
-        tracing::debug!(reason = reason.as_str_name(), action = leave.action().as_str_name(), "the server says goodbye");
+        tracing::debug!(
+            reason = reason.as_str_name(),
+            action = leave.action().as_str_name(),
+            "the server says goodbye"
+        );
         let action = match leave.action() {
             Action::Disconnect => LeaveAction::Disconnect,
             Action::Resume => LeaveAction::Resume,

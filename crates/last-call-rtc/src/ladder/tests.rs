@@ -76,7 +76,10 @@ fn lost_media_and_another_network_are_resumed_too() {
         assert!(after(&mut ladder, input).contains(&Output::Resume { generation: 2 }), "{input:?}");
     }
     let mut ladder = connected();
-    assert_eq!(after(&mut ladder, Input::PeerFailed { generation: 1 }), [Output::Arm(Timer::Step, numbers::DOUBT)]);
+    assert_eq!(
+        after(&mut ladder, Input::PeerFailed { generation: 1 }),
+        [Output::Arm(Timer::Step, numbers::DOUBT)]
+    );
     assert!(after(&mut ladder, Input::Fired(Timer::Step)).contains(&Output::Resume { generation: 2 }));
 }
 

@@ -12,8 +12,13 @@ use crate::event::{DisconnectReason, Known, Participant, ParticipantKind, Public
 
 impl People {
     /// A participant as the server describes it, with what only this side knows.
-    pub(super) fn participant_of(&self, info: &proto::ParticipantInfo, before: Option<&Participant>) -> Participant {
-        let publications = info.tracks.iter().map(|track| Publication::of(track, self.bound.contains(&track.sid)));
+    pub(super) fn participant_of(
+        &self,
+        info: &proto::ParticipantInfo,
+        before: Option<&Participant>,
+    ) -> Participant {
+        let publications =
+            info.tracks.iter().map(|track| Publication::of(track, self.bound.contains(&track.sid)));
         Participant(Arc::new(Known {
             sid: info.sid.clone(),
             identity: info.identity.clone(),
@@ -55,9 +60,11 @@ impl People {
             self.events.push_back(RoomEvent::ParticipantActive(now.clone()));
         }
         self.differences(&before, &now);
-        let gone = before.publications().iter().filter(|one| !has(&now, one.sid())).cloned().collect::<Vec<_>>();
-        gone.into_iter().for_each(|publication| self.track_goes(publication, &now));
-        let come: Vec<_> = now.publications().iter().filter(|one| !has(&before, one.sid())).cloned().collect();
+        let gone =
+            before.publications().iter().filter(|one| !has(&now, one.sid())).cloned().collect::<Vec<_>>();
+        gone.iter().for_each(|publication| self.track_goes(publication, &now));
+        let come: Vec<_> =
+            now.publications().iter().filter(|one| !has(&before, one.sid())).cloned().collect();
         self.tracks_come(&now, &come);
         self.mutes(&before, &now);
     }
@@ -90,9 +97,11 @@ impl People {
         }
         let (old, new) = (before.attributes(), now.attributes());
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let changed: Vec<String> = keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
+        let changed: Vec<String> =
+            keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
         if !changed.is_empty() {
-            self.events.push_back(RoomEvent::ParticipantAttributesChanged { participant: now.clone(), changed });
+            self.events
+                .push_back(RoomEvent::ParticipantAttributesChanged { participant: now.clone(), changed });
         }
         if before.0.permissions != now.0.permissions {
             self.events.push_back(RoomEvent::PermissionsChanged(now.clone()));
@@ -130,14 +139,15 @@ impl People {
     }
 
     /// The track is gone; its media before it.
-    fn track_goes(&mut self, publication: Publication, participant: &Participant) {
+    fn track_goes(&mut self, publication: &Publication, participant: &Participant) {
         self.asked.remove(publication.sid());
         if self.bound.remove(publication.sid()) {
             let (publication, participant) = (publication.with(false), participant.clone());
             self.events.push_back(RoomEvent::TrackUnsubscribed { publication, participant });
         }
         let participant = participant.clone();
-        self.events.push_back(RoomEvent::TrackUnpublished { publication: publication.with(false), participant });
+        self.events
+            .push_back(RoomEvent::TrackUnpublished { publication: publication.with(false), participant });
     }
 
     /// A participant is not in the room any more.
@@ -151,7 +161,7 @@ impl People {
             reason,
             ..(*participant.0).clone()
         }));
-        publications.into_iter().for_each(|publication| self.track_goes(publication, &gone));
+        publications.iter().for_each(|publication| self.track_goes(publication, &gone));
         self.events.push_back(RoomEvent::ParticipantDisconnected(gone));
     }
 
@@ -180,7 +190,11 @@ impl People {
     }
 
     /// Changes what only the server knows of a participant's moment; what it is then, if it is here.
-    pub(super) fn change_by_sid(&mut self, sid: &str, change: impl FnOnce(&mut Known)) -> Option<Participant> {
+    pub(super) fn change_by_sid(
+        &mut self,
+        sid: &str,
+        change: impl FnOnce(&mut Known),
+    ) -> Option<Participant> {
         let participant = self.others.values_mut().chain(&mut self.local).find(|one| one.sid() == sid)?;
         change(Arc::make_mut(&mut participant.0));
         Some(participant.clone())

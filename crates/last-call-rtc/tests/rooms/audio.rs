@@ -51,7 +51,7 @@ pub(crate) async fn first_track(room: &Room) -> Result<String> {
         .participants()
         .iter()
         .flat_map(|participant| participant.publications().to_vec())
-        .find(|publication| publication.is_subscribed());
+        .find(last_call_rtc::Publication::is_subscribed);
     if let Some(publication) = subscribed {
         return Ok(publication.sid().to_owned());
     }

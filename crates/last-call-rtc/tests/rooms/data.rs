@@ -26,7 +26,7 @@ async fn packets_arrive_once_and_in_order() -> Result<()> {
             .await?;
             assert_eq!(payload, index.to_be_bytes(), "{mode:?}");
             assert_eq!(topic.as_deref(), Some("count"));
-            assert_eq!(from.as_ref().map(|from| from.identity()), Some("alice"));
+            assert_eq!(from.as_ref().map(last_call_rtc::Participant::identity), Some("alice"));
         }
     }
     Ok(())

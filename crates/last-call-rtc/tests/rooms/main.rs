@@ -1,9 +1,10 @@
 //! Rooms against the real livekit-server: two participants of ours, and one of the Python SDK, in both kinds of
 //! session.
-#![expect(missing_docs, reason = "a test")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "of many events a test waits for one")]
 
 mod audio;
 mod data;
 mod interop;
 mod people;
+mod resume;
 mod scene;

@@ -23,7 +23,8 @@ async fn a_participant_comes_is_changed_and_leaves() -> Result<()> {
             Ok(()) => {
                 event(&mut events, |event| match event {
                     RoomEvent::ParticipantAttributesChanged { participant, .. } => {
-                        (participant.attributes().get("mood").map(String::as_str) == Some("fine")).then_some(())
+                        (participant.attributes().get("mood").map(String::as_str) == Some("fine"))
+                            .then_some(())
                     }
                     _ => None,
                 })

@@ -37,7 +37,10 @@ pub(crate) async fn join(server: &LiveKit, room: &str, identity: &str, options: 
 /// Two participants of the same room.
 pub(crate) async fn pair(server: &LiveKit, mode: Mode) -> Result<(Room, Room)> {
     let room = format!("pair-{mode:?}-{:x}", fastrand::u32(..));
-    Ok((join(server, &room, "alice", mode.options()).await?, join(server, &room, "bob", mode.options()).await?))
+    Ok((
+        join(server, &room, "alice", mode.options()).await?,
+        join(server, &room, "bob", mode.options()).await?,
+    ))
 }
 
 /// Its outcome, which must come soon.

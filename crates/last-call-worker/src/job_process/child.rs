@@ -207,7 +207,9 @@ impl Serving {
             (Order::Cancel(_), Some(job)) => self.runner.cancel(&job),
             (Order::Ping(_), _) => self.runner.probe(),
             // One job for each process, and nothing is said of a job before it is there.
-            (Order::Reported(_), _) | (Order::Run(_), Some(_)) | (Order::Draining(_) | Order::Stop(_) | Order::Cancel(_), None) => {}
+            (Order::Reported(_), _)
+            | (Order::Run(_), Some(_))
+            | (Order::Draining(_) | Order::Stop(_) | Order::Cancel(_), None) => {}
         }
     }
 

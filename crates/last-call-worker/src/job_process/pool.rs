@@ -102,7 +102,8 @@ pub(crate) struct Supervisor {
 }
 
 /// What a stopped supervisor is given until every process is gone.
-pub(crate) const STOP_WITHIN: Duration = crate::process::STRAYS_WITHIN.saturating_add(REAPED_WITHIN).saturating_add(LEFT_WITHIN);
+pub(crate) const STOP_WITHIN: Duration =
+    crate::process::STRAYS_WITHIN.saturating_add(REAPED_WITHIN).saturating_add(LEFT_WITHIN);
 
 impl Supervisor {
     /// Has every process killed that is left. What is returned disconnects when that is done.
