@@ -3,15 +3,16 @@
 
 mod data;
 mod media;
+mod rpc;
 mod signal;
 mod steps;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use futures_channel::oneshot;
+use futures_channel::{mpsc, oneshot};
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
@@ -23,18 +24,20 @@ use str0m::net::{Protocol, Transmit};
 
 use self::data::Data;
 use self::media::Media;
+use self::rpc::{Remote, RpcReply};
 use self::steps::Steps;
 use crate::audio::{Attached, AudioSource};
 use crate::error::RoomError;
-use crate::event::Publication;
+use crate::event::{Publication, RoomEvent};
 use crate::ladder::{Generation, Input};
 use crate::people::People;
 use crate::room::{PublishOptions, RoomOptions};
+use crate::rpc::{Invocation, RpcError};
 use crate::session::{Session, SessionOutput, Which};
 use crate::shared::Shared;
 
 /// How long the server may take to answer a request of ours.
-const ANSWER_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the answer to a command goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
@@ -83,6 +86,23 @@ pub(crate) enum Command {
     Update {
         wanted: UpdateParticipantMetadata,
         reply: Reply<()>,
+    },
+    Call {
+        to: String,
+        method: String,
+        payload: String,
+        within: Duration,
+        reply: RpcReply,
+    },
+    /// A method is there to be called.
+    Offer {
+        method: String,
+        invocations: mpsc::UnboundedSender<Invocation>,
+    },
+    Answer {
+        caller: String,
+        id: String,
+        result: Result<String, RpcError>,
     },
     NetworkChanged,
     Leave {
@@ -171,6 +191,7 @@ pub(crate) struct Engine {
     steps: Steps,
     media: Media,
     data: Data,
+    remote: Remote,
     due: VecDeque<Due>,
     shared: Arc<Shared>,
     now: Instant,
@@ -185,6 +206,7 @@ impl Engine {
             steps: Steps::new(now, options.connect_within),
             media: Media::new(now),
             data: Data::default(),
+            remote: Remote::default(),
             due: VecDeque::new(),
             left: Vec::new(),
             dial,
@@ -239,6 +261,11 @@ impl Engine {
             Command::SetSubscribed { track, subscribed } => self.people.set_subscribed(&track, subscribed),
             Command::Send { packet, reliable, reply } => self.send_data(*packet, reliable, reply),
             Command::Update { wanted, reply } => self.ask(wanted, reply),
+            Command::Call { to, method, payload, within, reply } => {
+                self.call(&to, method, payload, within, reply)
+            }
+            Command::Offer { method, invocations } => self.offer_method(method, invocations),
+            Command::Answer { caller, id, result } => self.respond(&caller, &id, result),
             Command::NetworkChanged => self.step(Input::NetworkChanged),
             Command::Leave { reply } => {
                 self.left.push(reply);
@@ -254,6 +281,7 @@ impl Engine {
             self.step(input);
         }
         self.time_out_asked();
+        self.rpc_due();
         self.tick();
     }
 
@@ -274,6 +302,9 @@ impl Engine {
         let mut told = false;
         while let Some(event) = self.people.next_event() {
             self.media.on_event(&event);
+            if let RoomEvent::ParticipantDisconnected(gone) = &event {
+                self.rpc_left(gone.identity());
+            }
             self.shared.keep(&self.people);
             told = true;
             self.shared.tell(&event);
@@ -329,6 +360,7 @@ impl Engine {
             self.steps.deadline(),
             self.media.deadline(),
             self.data.deadline(),
+            self.remote.deadline(),
         ];
         deadlines.into_iter().flatten().min().map(EngineOutput::Timeout)
     }

@@ -36,4 +36,5 @@ pub use event::{
     TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions};
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod};
+pub use rpc::RpcError;

@@ -2,6 +2,7 @@
 //! the engine does everything, on a thread of its own.
 
 mod options;
+mod rpc;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use futures_core::Stream;
 use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
+pub use self::rpc::{RpcCall, RpcMethod};
 use crate::audio::{AudioSource, AudioStream, AudioStreamOptions};
 use crate::driver;
 use crate::engine::{Command, Dial, Engine, Reply};

@@ -64,6 +64,12 @@ const EVERYWHERE: &[Need] = &[
         packages: Some(["gcc libc6-dev", "gcc", "gcc"]),
     },
     Need {
+        name: "cmake",
+        reason: "compile the audio codec of rooms",
+        probe: || on_path("cmake"),
+        packages: Some(["cmake", "cmake", "cmake"]),
+    },
+    Need {
         name: "go",
         reason: "build livekit-server (1.21 or later: it fetches the toolchain that it lacks)",
         probe: || version("go", &["version"], 2).filter(|found| at_least(found, (1, 21))),

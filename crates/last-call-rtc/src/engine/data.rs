@@ -65,6 +65,13 @@ impl Data {
 }
 
 impl Engine {
+    /// Sends a reliable packet that nobody waits for.
+    pub(super) fn send_quietly(&mut self, mut packet: DataPacket) {
+        let message = self.data.outbox.stamp(&mut packet);
+        self.data.push(Label::Reliable, message, None);
+        self.flush_data();
+    }
+
     pub(super) fn send_data(&mut self, mut packet: DataPacket, reliable: bool, reply: Reply<()>) {
         if self.data.bytes > MOST {
             // Nobody waits any more.
@@ -178,6 +185,9 @@ impl Engine {
             }
             Some(Value::SipDtmf(dtmf)) => {
                 RoomEvent::DtmfReceived { code: dtmf.code, digit: dtmf.digit, participant }
+            }
+            Some(value @ (Value::RpcRequest(_) | Value::RpcAck(_) | Value::RpcResponse(_))) => {
+                return self.on_rpc(&packet.participant_identity, value);
             }
             _ => return,
         };
