@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub(crate) use frame::{Decrypted, FrameDecryptor, FrameEncryptor, Media, Origin};
+pub(crate) use frame::{FrameDecryptor, FrameEncryptor, Media};
 
 use cipher::Secret;
 use ring::{Opened, Ring, Search, Slot, Trail, in_ring};

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_channel::{mpsc, oneshot};
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
@@ -190,6 +191,8 @@ pub(crate) struct Engine {
     people: People,
     steps: Steps,
     media: Media,
+    /// What the server puts behind frames of its own, which nobody encrypts.
+    trailer: Bytes,
     data: Data,
     remote: Remote,
     due: VecDeque<Due>,
@@ -199,12 +202,15 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(now: Instant, dial: Dial, options: RoomOptions, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(now: Instant, dial: Dial, mut options: RoomOptions, shared: Arc<Shared>) -> Self {
+        // Who decrypts a redundant packet finds no frames in it.
+        options.red &= options.e2ee.is_none();
         let mut engine = Self {
             session: Session::new(now, options.red, dial.single),
             people: People::new(options.auto_subscribe),
             steps: Steps::new(now, options.connect_within),
             media: Media::new(now),
+            trailer: Bytes::new(),
             data: Data::default(),
             remote: Remote::default(),
             due: VecDeque::new(),
@@ -326,7 +332,10 @@ impl Engine {
                 SessionOutput::Lost => self.step(Input::PeerFailed { generation: self.steps.generation() }),
                 SessionOutput::Bound(sid) => self.people.bound(&sid),
                 SessionOutput::Unbound(sid) => self.people.unbound(&sid),
-                SessionOutput::Media(sid, packet) => self.media.receive(self.now, &sid, &packet),
+                SessionOutput::Media(sid, packet) => {
+                    let keys = self.options.e2ee.as_ref().map(|keys| (keys, &self.people, &self.trailer));
+                    self.media.receive(self.now, &sid, &packet, keys);
+                }
                 SessionOutput::Open | SessionOutput::Writable => self.flush_data(),
                 SessionOutput::Data(label, bytes) => self.on_data(label, &bytes),
             }

@@ -54,6 +54,9 @@ pub enum RoomError {
     /// More is waiting to be sent than this room keeps.
     #[error("{0} bytes wait to be sent already: the connection does not keep up")]
     Full(usize),
+    /// No key to encrypt with.
+    #[error("what is to be sent can't be encrypted: {0}")]
+    Unencrypted(String),
     /// A codec, a sample rate, a count of channels that audio can't have.
     #[error("{0}")]
     Audio(String),

@@ -7,12 +7,6 @@
 mod audio;
 mod data;
 mod driver;
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "complete and tested; no track is encrypted with it yet"
-)]
 mod e2ee;
 mod engine;
 mod error;
@@ -30,6 +24,7 @@ mod turn;
 mod wire;
 
 pub use audio::{AudioError, AudioFrame, AudioSource, AudioStream, AudioStreamOptions};
+pub use e2ee::{E2ee, E2eeError, E2eeOptions, KEY_RING};
 pub use error::{ConnectError, RoomError};
 pub use event::{
     ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo,

@@ -186,6 +186,13 @@ impl People {
         self.others.values().find(has)
     }
 
+    /// Whose track that is, if it is encrypted.
+    pub(crate) fn encrypted_by(&self, sid: &str) -> Option<&Participant> {
+        let owner = self.owner(sid)?;
+        let encrypted = owner.publications().iter().any(|one| one.sid() == sid && one.is_encrypted());
+        encrypted.then_some(owner)
+    }
+
     pub(crate) fn speakers(&mut self, changed: &proto::SpeakersChanged) {
         for speaker in &changed.speakers {
             let level = if speaker.active { speaker.level } else { 0.0 };

@@ -56,7 +56,7 @@ impl E2ee {
 
 /// The form that is encrypted; the packet itself where there is none.
 fn hide(value: Clear) -> Result<Hidden, Box<Clear>> {
-    #[allow(deprecated, reason = "what an old peer sends is passed on")]
+    #[expect(deprecated, reason = "what an old peer sends is passed on")]
     match value {
         Clear::User(user) => Ok(Hidden::User(user)),
         Clear::ChatMessage(message) => Ok(Hidden::ChatMessage(message)),

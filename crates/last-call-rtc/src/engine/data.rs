@@ -66,18 +66,39 @@ impl Data {
 
 impl Engine {
     /// Sends a reliable packet that nobody waits for.
-    pub(super) fn send_quietly(&mut self, mut packet: DataPacket) {
+    pub(super) fn send_quietly(&mut self, packet: DataPacket) {
+        let Ok(mut packet) = self.encrypted(packet) else { return };
         let message = self.data.outbox.stamp(&mut packet);
         self.data.push(Label::Reliable, message, None);
         self.flush_data();
     }
 
-    pub(super) fn send_data(&mut self, mut packet: DataPacket, reliable: bool, reply: Reply<()>) {
+    /// The packet as it leaves.
+    fn encrypted(&self, mut packet: DataPacket) -> Result<DataPacket, RoomError> {
+        let (Some(keys), Some(own)) = (&self.options.e2ee, self.people.local()) else { return Ok(packet) };
+        if let Some(value) = packet.value.take() {
+            let mut iv = [0; 12];
+            getrandom::fill(&mut iv).map_err(|error| RoomError::Unencrypted(error.to_string()))?;
+            let value = keys.encrypt_data(own.identity(), value, iv);
+            packet.value = Some(value.map_err(|error| RoomError::Unencrypted(error.to_string()))?);
+        }
+        Ok(packet)
+    }
+
+    pub(super) fn send_data(&mut self, packet: DataPacket, reliable: bool, reply: Reply<()>) {
         if self.data.bytes > MOST {
             // Nobody waits any more.
             let _ = reply.send(Err(RoomError::Full(self.data.bytes)));
             return;
         }
+        let mut packet = match self.encrypted(packet) {
+            Ok(packet) => packet,
+            Err(error) => {
+                // Nobody waits any more.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
         let (label, message) = if reliable {
             (Label::Reliable, self.data.outbox.stamp(&mut packet))
         } else {
@@ -177,7 +198,13 @@ fn shows(local: &Participant, wanted: &UpdateParticipantMetadata) -> bool {
 
 impl Engine {
     /// A packet that is new.
-    fn on_packet(&mut self, packet: DataPacket, reliable: bool) {
+    fn on_packet(&mut self, mut packet: DataPacket, reliable: bool) {
+        if let (Some(Value::EncryptedPacket(hidden)), Some(keys)) = (&packet.value, &self.options.e2ee) {
+            match keys.decrypt_data(&packet.participant_identity, hidden) {
+                Ok(value) => packet.value = Some(value),
+                Err(error) => tracing::debug!(%error, "a data packet can't be decrypted"),
+            }
+        }
         let participant = self.people.participant(&packet.participant_identity).cloned();
         let event = match packet.value {
             Some(Value::User(user)) => {

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use livekit_protocol::encryption::Type as EncryptionType;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
     AddTrackRequest, AudioTrackFeature, MuteTrackRequest, TrackInfo, TrackPublishedResponse, TrackType,
@@ -13,9 +15,11 @@ use str0m::media::MediaKind;
 
 use super::{ANSWER_WITHIN, Engine, Reply};
 use crate::audio::{Attached, AudioSource, ReceiveTrack, SendTrack};
+use crate::e2ee::{E2ee, FrameDecryptor, FrameEncryptor, Media as EncryptedMedia};
 use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
 use crate::peer::{MediaPacket, OPUS, Outgoing, RED};
+use crate::people::People;
 use crate::room::PublishOptions;
 use crate::session::Session;
 
@@ -29,6 +33,7 @@ struct Local {
     track: SendTrack,
     options: PublishOptions,
     muted: bool,
+    encryptor: Option<FrameEncryptor>,
     /// What the server made of it, once it has.
     info: Option<TrackInfo>,
     reply: Option<(Reply<Publication>, Instant)>,
@@ -39,6 +44,7 @@ struct Local {
 struct Remote {
     track: ReceiveTrack,
     ssrc: Option<u32>,
+    decryptor: Option<FrameDecryptor>,
 }
 
 pub(super) struct Media {
@@ -72,19 +78,31 @@ impl Media {
         }
     }
 
-    pub(super) fn receive(&mut self, now: Instant, sid: &str, packet: &MediaPacket) {
+    /// A packet of a track; with the keys, where the room has any, and whoever knows whose the track is.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        sid: &str,
+        packet: &MediaPacket,
+        keys: Option<(&E2ee, &People, &Bytes)>,
+    ) {
         let audio = matches!(packet.payload_type, OPUS | RED);
         let Some(remote) = self.remote.get_mut(sid).filter(|_| audio) else { return };
         if remote.ssrc.replace(packet.ssrc).is_some_and(|ssrc| ssrc != packet.ssrc) {
             remote.track.restart();
         }
-        remote.track.packet(
-            now,
-            packet.payload_type == RED,
-            packet.sequence,
-            packet.timestamp,
-            &packet.payload,
-        );
+        let (red, sequence, timestamp) = (packet.payload_type == RED, packet.sequence, packet.timestamp);
+        let owner = keys.and_then(|(keys, people, trailer)| Some((keys, people.encrypted_by(sid)?, trailer)));
+        let Some((keys, owner, trailer)) = owner else {
+            return remote.track.packet(now, red, sequence, timestamp, &packet.payload);
+        };
+        let decryptor = remote.decryptor.get_or_insert_with(|| {
+            FrameDecryptor::new(keys.clone(), owner.identity(), EncryptedMedia::Audio, trailer.clone())
+        });
+        match decryptor.decrypt(&packet.payload) {
+            Ok(decrypted) => remote.track.packet(now, red, sequence, timestamp, &decrypted.frame),
+            Err(error) => tracing::debug!(%error, track = sid, "a frame can't be decrypted"),
+        }
     }
 
     pub(super) fn on_event(&mut self, event: &RoomEvent) {
@@ -135,6 +153,12 @@ impl Media {
                 }
                 // What is said while muted goes by unheard, in time.
                 if let Some(packet) = local.track.tick().filter(|_| !local.muted) {
+                    let payload = match &mut local.encryptor {
+                        Some(encryptor) => encryptor.encrypt(packet.timestamp, &packet.payload),
+                        None => Ok(packet.payload),
+                    };
+                    // What can't be encrypted is not sent.
+                    let Ok(payload) = payload else { continue };
                     session.write_media(
                         now,
                         cid,
@@ -143,7 +167,7 @@ impl Media {
                             timestamp: packet.timestamp,
                             marker: packet.marker,
                             level: Some((packet.level_dbov, packet.voice)),
-                            payload: packet.payload,
+                            payload,
                         },
                     );
                 }
@@ -175,7 +199,11 @@ impl Engine {
         let cid = spare.unwrap_or_else(|| format!("audio-{:016x}", fastrand::u64(..)));
         self.media.start(self.now);
         let reply = Some((reply, self.now + ANSWER_WITHIN));
-        let local = Local { track, options, muted: false, info: None, reply };
+        let encryptor = self.options.e2ee.clone().zip(self.people.local()).map(|(keys, own)| {
+            let (ssrc, first) = (fastrand::u32(..), fastrand::u16(..));
+            FrameEncryptor::new(keys, own.identity(), EncryptedMedia::Audio, ssrc, first)
+        });
+        let local = Local { encryptor, track, options, muted: false, info: None, reply };
         let request = self.add_track(&cid, &local);
         self.media.local.insert(cid, local);
         self.signal(request);
@@ -193,6 +221,8 @@ impl Engine {
             source: local.options.source.to_proto(),
             muted: local.muted,
             disable_red: !self.options.red,
+            encryption: if self.options.e2ee.is_some() { EncryptionType::Gcm } else { EncryptionType::None }
+                as i32,
             audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
             stream: local.options.stream.clone(),
             ..AddTrackRequest::default()

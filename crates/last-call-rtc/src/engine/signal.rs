@@ -24,6 +24,7 @@ impl Engine {
         } else {
             self.people.joined(join);
         }
+        self.trailer = join.sif_trailer.clone().into();
         self.data.joined();
         self.session.negotiate();
     }

@@ -6,6 +6,7 @@ use livekit_protocol::data_packet::Value;
 use livekit_protocol::{DataPacket, UserPacket};
 
 use crate::audio::SendOptions;
+use crate::e2ee::E2ee;
 use crate::error::RoomError;
 use crate::event::TrackSource;
 use crate::people::AutoSubscribe;
@@ -24,6 +25,9 @@ pub struct RoomOptions {
     pub single_peer_connection: bool,
     /// Audio is sent twice, one packet later again (RFC 2198), so that a lost packet is no gap. Default: true.
     pub red: bool,
+    /// End-to-end encryption of audio and data: everybody in the room needs the same keys, and the server has none. Audio is
+    /// then sent once ([`RoomOptions::red`] counts as false). Default: none.
+    pub e2ee: Option<E2ee>,
     /// How long a join may take, with all of its attempts. Default: 15 s.
     pub connect_within: Duration,
 }
@@ -34,6 +38,7 @@ impl Default for RoomOptions {
             auto_subscribe: AutoSubscribe::All,
             single_peer_connection: true,
             red: true,
+            e2ee: None,
             connect_within: Duration::from_secs(15),
         }
     }
