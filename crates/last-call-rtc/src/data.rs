@@ -79,3 +79,6 @@ impl Inbox {
         self.last.iter().map(state).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
