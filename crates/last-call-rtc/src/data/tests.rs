@@ -55,7 +55,8 @@ fn what_comes_again_is_dropped_by_sender() {
     assert!(!inbox.take(&packet("PA_a", 4)));
     assert!(inbox.take(&packet("PA_b", 4)), "another sender counts for itself");
     assert!(inbox.take(&packet("PA_a", 6)));
-    let states = inbox.states().into_iter().map(|state| (state.publisher_sid, state.last_seq)).collect::<Vec<_>>();
+    let states =
+        inbox.states().into_iter().map(|state| (state.publisher_sid, state.last_seq)).collect::<Vec<_>>();
     assert_eq!(states, [("PA_a".to_owned(), 6), ("PA_b".to_owned(), 4)]);
 }
 
