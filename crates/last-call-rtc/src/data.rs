@@ -81,3 +81,6 @@ impl Inbox {
         self.last.iter().map(state).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

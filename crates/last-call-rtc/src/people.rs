@@ -245,3 +245,6 @@ impl People {
         self.events.push_back(RoomEvent::LocalTrackSubscribed { track: sid.to_owned() });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -309,3 +309,6 @@ fn candidate_of(init: &str) -> Option<String> {
     let Init { candidate } = serde_json::from_str(init).ok()?;
     (!candidate.is_empty()).then_some(candidate)
 }
+
+#[cfg(test)]
+mod tests;

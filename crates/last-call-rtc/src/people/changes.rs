@@ -182,9 +182,9 @@ impl People {
         });
     }
 
-    /// Asks for a track that this participant wants and that does not come by itself.
+    /// Asks for a track that this participant wants and that does not come by itself; once.
     pub(super) fn want(&mut self, publication: &Publication) {
-        if self.auto.wants(publication.kind()) {
+        if self.auto.wants(publication.kind()) && !self.asked.contains_key(publication.sid()) {
             self.set_subscribed(publication.sid(), true);
         }
     }
