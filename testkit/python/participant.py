@@ -1,7 +1,9 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
 argv: "publish" to send a microphone track, a sine tone of 440 Hz, as well; "listen" to say what others' tracks sound like, and
-to send each data packet of the topic "ping" back with the topic "pong". LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
+to send each data packet of the topic "ping" back with the topic "pong", to have the method "greet", and to call the method "add"
+of whoever sends data of the topic "call", and send back what it says, with the topic "called". LIVEKIT_E2EE_KEY is a key that
+everybody in the room shares. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
 several tokens, with spaces between them, are several rooms.
 Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY ROOM" for others who come, publish and go,
 "left REASON" where a room ends first, and "hears IDENTITY HERTZ SHARE" for each tenth of a second of another's track: its loudest
@@ -13,6 +15,7 @@ import math
 import os
 import sys
 from array import array
+from typing import Awaitable, Callable
 
 from livekit import rtc
 
@@ -58,7 +61,7 @@ async def listen(track: rtc.Track, identity: str) -> None:
             samples = []
 
 
-def hear(room: rtc.Room) -> None:
+def hear(room: rtc.Room) -> "Callable[[rtc.RpcInvocationData], Awaitable[str]]":
     tasks = set()
 
     def subscribed(track: rtc.Track, _: object, other: rtc.RemoteParticipant) -> None:
@@ -68,9 +71,24 @@ def hear(room: rtc.Room) -> None:
     def data(packet: rtc.DataPacket) -> None:
         if packet.topic == "ping":
             tasks.add(asyncio.create_task(room.local_participant.publish_data(packet.data, topic="pong")))
+        if packet.topic == "call" and packet.participant:
+            tasks.add(asyncio.create_task(call(packet.participant.identity, packet.data.decode())))
+
+    async def call(identity: str, payload: str) -> None:
+        try:
+            said = await room.local_participant.perform_rpc(
+                destination_identity=identity, method="add", payload=payload
+            )
+        except rtc.RpcError as error:
+            said = f"error {error.code}"
+        await room.local_participant.publish_data(said, topic="called")
+
+    async def greet(call: rtc.RpcInvocationData) -> str:
+        return f"hello {call.payload} from {call.caller_identity}"
 
     room.on("track_subscribed", subscribed)
     room.on("data_received", data)
+    return greet
 
 
 async def join(token: str, ended: asyncio.Event) -> rtc.Room:
@@ -88,9 +106,14 @@ async def join(token: str, ended: asyncio.Event) -> rtc.Room:
     room.on("participant_connected", lambda other: say("connected", other))
     room.on("track_published", lambda _, other: say("published", other))
     room.on("participant_disconnected", lambda other: say("disconnected", other))
-    if "listen" in sys.argv[1:]:
-        hear(room)
-    await room.connect(os.environ["LIVEKIT_URL"], token)
+    options = rtc.RoomOptions()
+    if key := os.environ.get("LIVEKIT_E2EE_KEY"):
+        keys = rtc.KeyProviderOptions(shared_key=key.encode())
+        options.encryption = rtc.E2EEOptions(key_provider_options=keys)
+    greet = hear(room) if "listen" in sys.argv[1:] else None
+    await room.connect(os.environ["LIVEKIT_URL"], token, options)
+    if greet:
+        room.local_participant.register_rpc_method("greet", greet)
     print(f"joined {room.local_participant.identity}", flush=True)
     return room
 

@@ -95,7 +95,22 @@ impl Python {
     /// # Errors
     /// What the script says.
     pub fn join_listening(&self, server: &LiveKit, room: &str, identity: &str) -> Result<Participant> {
-        let launch = self.participant(&server.url(), &server.token(room, identity)?);
+        self.join_encrypted(server, room, identity, "")
+    }
+
+    /// As [`Python::join_listening`], encrypted end to end with this key, unless it is empty.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_encrypted(
+        &self,
+        server: &LiveKit,
+        room: &str,
+        identity: &str,
+        key: &str,
+    ) -> Result<Participant> {
+        let launch =
+            self.participant(&server.url(), &server.token(room, identity)?).env("LIVEKIT_E2EE_KEY", key);
         let child = launch.args(["publish", "listen"]).spawn()?;
         child.wait_for_line(|line| line.starts_with("published "), SCRIPT)?;
         Ok(Participant { child })

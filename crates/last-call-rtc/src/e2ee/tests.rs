@@ -5,6 +5,7 @@
 //! `encode`, SSRC 0x01020304, timestamp 960; the ratcheted ones after one and two `ratchetRequest`; the packet through
 //! `encryptDataRequest`. Only the IVs are its own choice.
 
+use super::frame::{Decrypted, Origin};
 use bytes::Bytes;
 use livekit_protocol as proto;
 use proptest::prelude::*;
