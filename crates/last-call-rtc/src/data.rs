@@ -38,7 +38,9 @@ impl Outbox {
 
     /// What the server has not had, which is everything after `last`, in order.
     pub(crate) fn replay(&mut self, last: u32) -> impl Iterator<Item = &Bytes> {
-        while let Some((_, oldest)) = self.kept.pop_front_if(|(sequence, _)| *sequence <= last) {
+        while self.kept.front().is_some_and(|(sequence, _)| *sequence <= last)
+            && let Some((_, oldest)) = self.kept.pop_front()
+        {
             self.bytes -= oldest.len();
         }
         self.kept.iter().map(|(_, message)| message)
