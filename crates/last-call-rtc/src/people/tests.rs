@@ -148,6 +148,7 @@ fn media_ends_before_the_track_and_the_track_before_the_participant() {
     names(&mut people);
     let expected = ["TrackUnsubscribed", "TrackUnpublished", "ParticipantDisconnected"];
     assert_eq!(said(&mut people, &gone("PA_1", 2)), expected);
+    assert!(people.bound.is_empty(), "nothing is kept of who has left");
     people.unbound("TR_1");
     assert_eq!(names(&mut people), [""; 0]);
 }
