@@ -14,6 +14,8 @@ mod tests;
 use std::time::Duration;
 
 pub(crate) use self::receive::ReceiveTrack;
+#[cfg(test)]
+pub(crate) use self::send::OutPacket;
 pub(crate) use self::send::{SendOptions, SendTrack};
 pub use self::source::AudioSource;
 pub(crate) use self::stream::Attached;

@@ -26,7 +26,7 @@ use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::TurnCredentials;
 use turn_client_proto::udp::TurnClientUdp;
 
-pub(crate) use url::{Transport, TurnUrl, TurnUrlError};
+pub(crate) use url::Transport;
 
 /// Peers that permissions are asked for; payloads to further ones are dropped. A LiveKit server has a handful of
 /// addresses.

@@ -1,1 +1,296 @@
+//! Owns a tone on its way from a source to a stream, over a network that loses and delays. Refuses sockets and clocks: the
+//! network is a list, and time is a number.
 
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use proptest::prelude::*;
+
+use super::jitter::{JitterBuffer, Pull};
+use super::*;
+
+const TONE: f64 = 440.0;
+
+/// The tone, for so many frames of 20 ms.
+fn tone(source: &AudioSource, frames: u32) {
+    let (rate, channels) = (source.sample_rate(), source.channels());
+    let samples = (0..rate / 50 * frames).flat_map(|moment| {
+        let sample = 10_000.0 * (f64::from(moment) / f64::from(rate) * TONE * std::f64::consts::TAU).sin();
+        std::iter::repeat_n(sample as i16, usize::from(channels))
+    });
+    let frame = AudioFrame { samples: samples.collect(), sample_rate: rate, channels };
+    let mut context = Context::from_waker(Waker::noop());
+    let mut captured = std::pin::pin!(source.capture(&frame));
+    assert_eq!(captured.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+}
+
+/// What the stream has, all of it.
+fn heard(stream: &mut AudioStream) -> Vec<i16> {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut samples = Vec::new();
+    while let Poll::Ready(Some(frame)) = std::pin::Pin::new(&mut *stream).poll_next(&mut context) {
+        samples.extend(frame.samples);
+    }
+    samples
+}
+
+/// The tone's share of the power, in the mean of all tenths of a second: where a packet is guessed the phase may leap.
+fn purity(samples: &[i16], rate: u32) -> f64 {
+    let windows = samples.chunks_exact(rate as usize / 10);
+    let count = windows.len() as f64;
+    windows.map(|window| purity_of(window, rate)).sum::<f64>() / count
+}
+
+fn purity_of(samples: &[i16], rate: u32) -> f64 {
+    let turn = 2.0 * (std::f64::consts::TAU * TONE / f64::from(rate)).cos();
+    let (mut one, mut two, mut power) = (0.0, 0.0, 0.0);
+    for sample in samples.iter().map(|sample| f64::from(*sample)) {
+        (two, one) = (one, sample + turn * one - two);
+        power += sample * sample;
+    }
+    if power == 0.0 {
+        return 0.0;
+    }
+    2.0 * (one * one + two * two - turn * one * two) / (power * samples.len() as f64)
+}
+
+fn stream(track: &mut ReceiveTrack, sample_rate: u32, channels: u16) -> AudioStream {
+    let queue = Duration::from_secs(60);
+    let options = AudioStreamOptions { sample_rate, channels, queue, ..AudioStreamOptions::default() };
+    let (stream, attached) = AudioStream::new(&options).expect("options that can be");
+    track.attach(attached);
+    stream
+}
+
+/// Ten seconds of the tone, of which each packet is lost or delayed as `fate` says (`None`, or milliseconds).
+fn over(rate: u32, channels: u16, red: bool, mut fate: impl FnMut(u32) -> Option<u64>) -> Vec<i16> {
+    const FRAMES: u32 = 500;
+    let source = AudioSource::with_queue(rate, channels, Duration::from_secs(20));
+    tone(&source, FRAMES);
+    let options = SendOptions { red, dtx: false, bitrate: 48_000 };
+    // Just before the timestamps wrap.
+    let mut sending = SendTrack::new(&source, options, u32::MAX - 20 * PACKET).expect("a format that can be");
+    let mut track = ReceiveTrack::default();
+    let mut stream = stream(&mut track, rate, channels);
+    let begin = Instant::now();
+    let mut way: Vec<(Instant, u64, OutPacket)> = Vec::new();
+    for tick in 0..FRAMES + 50 {
+        let now = begin + Duration::from_millis(20) * tick;
+        if let (Some(packet), Some(late)) = (sending.tick(), fate(tick)) {
+            way.push((now + Duration::from_millis(late), u64::from(tick), packet));
+        }
+        way.sort_by_key(|(at, sequence, _)| (*at, *sequence));
+        while way.first().is_some_and(|(at, ..)| *at <= now) {
+            let (at, sequence, packet) = way.remove(0);
+            track.packet(at, packet.red, sequence, packet.timestamp, &packet.payload);
+        }
+        track.tick(now);
+    }
+    let samples = heard(&mut stream);
+    // Without the beginning, which is silence, and the end.
+    let second = rate as usize * usize::from(channels);
+    samples[second..second * 9].to_vec()
+}
+
+/// The longest run of silence, in milliseconds.
+fn silence(samples: &[i16], rate: u32) -> usize {
+    let loud = samples.split(|sample| sample.unsigned_abs() > 64).map(<[i16]>::len).max();
+    loud.unwrap_or(0) * 1000 / rate as usize
+}
+
+#[test]
+fn a_tone_arrives_whole_at_every_rate() {
+    for (rate, channels) in [(8_000, 1), (16_000, 1), (24_000, 1), (44_100, 1), (48_000, 1), (48_000, 2)] {
+        let samples = over(rate, channels, true, |_| Some(0));
+        let left: Vec<i16> = samples.iter().step_by(usize::from(channels)).copied().collect();
+        let purity = purity(&left, rate);
+        assert!(purity > 0.99, "{rate} Hz, {channels} channels: {purity}");
+        assert!(silence(&left, rate) < 5, "{rate} Hz: a gap of {} ms", silence(&left, rate));
+    }
+}
+
+#[test]
+fn redundancy_fills_losses_and_the_buffer_rides_out_jitter() {
+    // One in twenty is lost, never two in a row.
+    let samples = over(48_000, 1, true, |tick| (tick % 20 != 7).then_some(0));
+    assert!(purity(&samples, 48_000) > 0.98, "{}", purity(&samples, 48_000));
+    assert!(silence(&samples, 48_000) < 20, "a gap of {} ms", silence(&samples, 48_000));
+    // Up to 100 ms late, and so out of order.
+    let mut seed = fastrand::Rng::with_seed(7);
+    let samples = over(48_000, 1, true, |_| Some(seed.u64(0..100)));
+    assert!(purity(&samples, 48_000) > 0.9, "{}", purity(&samples, 48_000));
+}
+
+/// A fifth is lost, anyhow: sent twice, most of it is whole; sent once, it is guessed.
+#[test]
+fn a_fifth_lost_is_still_a_tone() {
+    for (red, least) in [(true, 0.85), (false, 0.6)] {
+        let mut seed = fastrand::Rng::with_seed(7);
+        let samples = over(48_000, 1, red, |_| (seed.u32(0..5) != 0).then_some(0));
+        let purity = purity(&samples, 48_000);
+        assert!(purity > least, "red: {red}, {purity}");
+    }
+}
+
+#[test]
+fn redundant_packets_read_back_and_arbitrary_ones_do_no_harm() {
+    let mut writer = red::RedWriter::default();
+    let first = writer.write(111, 1000, vec![1, 2, 3]);
+    let second = writer.write(111, 1960, vec![4, 5]);
+    let far = writer.write(111, 1960 + 20_000, vec![6]);
+    let read = |packet: &[u8]| -> Vec<(u32, Vec<u8>)> {
+        let blocks = red::blocks(packet).expect("well formed");
+        blocks.map(|block| (block.offset, block.payload.to_vec())).collect()
+    };
+    assert_eq!(read(&first), [(0, vec![1, 2, 3])]);
+    assert_eq!(read(&second), [(960, vec![1, 2, 3]), (0, vec![4, 5])]);
+    assert_eq!(read(&far), [(0, vec![6])], "too far from the one before");
+    assert!(red::blocks(&second[..3]).is_err() && red::blocks(&[]).is_err());
+}
+
+/// Opus, as a byte of contents says it: one frame of 20 ms.
+const FRAME: [u8; 2] = [0x78, 0];
+
+fn buffer(now: Instant, sequences: &[u64]) -> JitterBuffer {
+    let mut buffer = JitterBuffer::new();
+    for sequence in sequences {
+        buffer.insert(now, *sequence, *sequence as u32 * PACKET, &FRAME);
+    }
+    buffer
+}
+
+#[test]
+fn what_comes_twice_or_out_of_order_is_played_once_and_in_order() {
+    let now = Instant::now();
+    let mut buffer = buffer(now, &[3, 1, 2, 2, 1]);
+    let later = now + Duration::from_secs(1);
+    for _ in 0..3 {
+        assert_eq!(buffer.pull(later), Pull::Frame(FRAME.to_vec()));
+    }
+    assert_eq!(buffer.pull(later), Pull::Conceal, "nothing more is there");
+    buffer.insert(later, 1, PACKET, &FRAME);
+    assert_eq!(buffer.counts.late, 1);
+}
+
+#[test]
+fn one_loss_is_recovered_from_the_next_packet_and_many_are_guessed_for_a_while() {
+    let now = Instant::now();
+    let later = now + Duration::from_secs(1);
+    let mut one = buffer(now, &[1, 3]);
+    assert_eq!(
+        [one.pull(later), one.pull(later)],
+        [Pull::Frame(FRAME.to_vec()), Pull::Recover(FRAME.to_vec())]
+    );
+    assert_eq!(one.pull(later), Pull::Frame(FRAME.to_vec()));
+    let mut many = buffer(now, &[1, 12]);
+    assert_eq!(many.pull(later), Pull::Frame(FRAME.to_vec()));
+    let pulls: Vec<Pull> = (0..10).map(|_| many.pull(later)).collect();
+    assert_eq!(pulls.iter().filter(|pull| **pull == Pull::Conceal).count(), 5, "{pulls:?}");
+    assert_eq!(many.pull(later), Pull::Frame(FRAME.to_vec()));
+}
+
+#[test]
+fn what_was_never_sent_is_silence_and_makes_nothing_late() {
+    let now = Instant::now();
+    let mut buffer = buffer(now, &[1]);
+    // The sender was silent for eight packets: the numbers go on, the timestamps have leapt.
+    buffer.insert(now + Duration::from_millis(180), 2, 10 * PACKET, &FRAME);
+    let later = now + Duration::from_secs(1);
+    assert_eq!(buffer.pull(later), Pull::Frame(FRAME.to_vec()));
+    for _ in 0..8 {
+        assert_eq!(buffer.pull(later), Pull::Silence);
+    }
+    assert_eq!(buffer.pull(later), Pull::Frame(FRAME.to_vec()));
+    assert_eq!(buffer.counts.lost, 0);
+}
+
+#[test]
+fn another_clock_begins_anew() {
+    let now = Instant::now();
+    let mut buffer = buffer(now, &[1, 2, 3]);
+    buffer.insert(now, 4, 0x8000_0000, &FRAME);
+    assert_eq!(buffer.len(), 1);
+    assert_eq!(buffer.pull(now + Duration::from_secs(1)), Pull::Frame(FRAME.to_vec()));
+}
+
+/// Ten minutes of a sender whose clock runs 0.02 % fast: what waits does not grow.
+#[test]
+fn a_drift_is_caught_up() {
+    let (begin, mut buffer) = (Instant::now(), JitterBuffer::new());
+    let mut sent = 0_u64;
+    for tick in 0..30_000_u32 {
+        let now = begin + Duration::from_millis(20) * tick;
+        while f64::from(tick) * 1.0002 >= sent as f64 {
+            buffer.insert(now, sent, sent as u32 * PACKET, &FRAME);
+            sent += 1;
+        }
+        if buffer.is_too_far_behind() {
+            buffer.pull(now);
+        }
+        buffer.pull(now);
+        assert!(buffer.len() <= 8, "{} packets wait after {tick} ticks", buffer.len());
+    }
+    assert!(buffer.counts.skipped > 0 && buffer.target() < Duration::from_millis(60), "{:?}", buffer.counts);
+}
+
+#[test]
+fn a_source_is_bounded_and_can_be_cleared() {
+    let source = AudioSource::with_queue(8_000, 1, Duration::from_millis(100));
+    tone(&source, 5);
+    assert_eq!(source.queued(), Duration::from_millis(100));
+    let more = AudioFrame { samples: vec![0; 160], sample_rate: 8_000, channels: 1 };
+    let mut context = Context::from_waker(Waker::noop());
+    let mut waiting = std::pin::pin!(source.capture(&more));
+    assert!(waiting.as_mut().poll(&mut context).is_pending(), "it is full");
+    source.clear();
+    assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+    let mut played = std::pin::pin!(source.wait_for_playout());
+    assert!(played.as_mut().poll(&mut context).is_pending());
+    let mut block = Vec::new();
+    assert!(source.take(&mut block) && block.len() == 160);
+    assert!(played.as_mut().poll(&mut context).is_ready());
+    assert!(!source.take(&mut block), "nothing waits");
+    let stereo = AudioFrame { channels: 2, ..more.clone() };
+    let mut refused = std::pin::pin!(source.capture(&stereo));
+    assert!(matches!(refused.as_mut().poll(&mut context), Poll::Ready(Err(AudioError::Format { .. }))));
+}
+
+#[test]
+fn a_stream_that_nobody_reads_drops_its_oldest_and_ends_with_its_track() {
+    let options = AudioStreamOptions {
+        sample_rate: 8_000,
+        frame: Duration::from_millis(30),
+        queue: Duration::from_millis(60),
+        ..AudioStreamOptions::default()
+    };
+    let (mut stream, attached) = AudioStream::new(&options).expect("options that can be");
+    (0..4_i16).for_each(|value| attached.push(&[value; 240]));
+    assert_eq!(stream.dropped(), 480);
+    drop(attached);
+    assert_eq!(heard(&mut stream), [[2; 240], [3; 240]].concat());
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(std::pin::Pin::new(&mut stream).poll_next(&mut context), Poll::Ready(None));
+}
+
+proptest! {
+    /// Whatever a sender sends: nothing panics, and what is kept has a bound.
+    #[test]
+    fn arbitrary_packets_are_bounded(
+        packets in prop::collection::vec((any::<u16>(), any::<u32>(), any::<bool>(), prop::collection::vec(any::<u8>(), 0..40)), 0..300),
+    ) {
+        let mut track = ReceiveTrack::default();
+        let mut stream = stream(&mut track, 8_000, 1);
+        let mut buffer = JitterBuffer::new();
+        let begin = Instant::now();
+        for (tick, (sequence, timestamp, red, payload)) in (0_u32..).zip(packets) {
+            let now = begin + Duration::from_millis(20) * tick;
+            track.packet(now, red, sequence.into(), timestamp, &payload);
+            track.tick(now);
+            buffer.insert(now, sequence.into(), timestamp % 100_000, &payload);
+            prop_assert!(buffer.len() <= 100);
+        }
+        drop(track);
+        heard(&mut stream);
+    }
+}

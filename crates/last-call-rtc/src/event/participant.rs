@@ -128,10 +128,10 @@ impl fmt::Debug for Participant {
 }
 
 /// A track that a participant publishes, as it was at one moment. Cheap to clone.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Publication(Arc<Track>);
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Track {
     sid: String,
     name: String,
@@ -217,6 +217,15 @@ impl Publication {
     #[must_use]
     pub fn is_subscribed(&self) -> bool {
         self.0.subscribed
+    }
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Track { sid, kind, source, muted, subscribed, .. } = &*self.0;
+        let mut shown = f.debug_struct("Publication");
+        shown.field("sid", sid).field("kind", kind).field("source", source).field("muted", muted);
+        shown.field("subscribed", subscribed).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The client in conversation with turn-server-proto's server, on a clock of its own.
 
+use super::url::TurnUrl;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

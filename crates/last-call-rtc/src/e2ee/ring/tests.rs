@@ -1,3 +1,5 @@
+//! Owns the tests of keys in the ring. Refuses frames.
+
 use super::*;
 
 #[test]
