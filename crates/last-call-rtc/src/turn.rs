@@ -130,11 +130,6 @@ impl Turn {
         Ok(turn)
     }
 
-    /// The relayed address, while there is one.
-    pub(crate) fn relayed(&self) -> Option<SocketAddr> {
-        self.relayed
-    }
-
     /// When [`Turn::handle_timeout`] is to be called next; `None` when it is over.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due
@@ -198,6 +193,7 @@ impl Turn {
     }
 
     /// The transport ended.
+    #[expect(dead_code, reason = "a relay over TCP or TLS that closes: for whoever holds its socket")]
     pub(crate) fn closed(&mut self) {
         self.fail(TurnFailure::Ended);
     }

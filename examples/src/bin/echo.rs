@@ -31,19 +31,19 @@ async fn echo(job: JobContext) -> Result<(), Error> {
 /// Plays each of the caller's tracks, as they come.
 async fn repeat(room: &Room, caller: &Participant, voice: &AudioSource) -> Result<(), Error> {
     let mut events = room.events();
-    let mut track = room.participant(caller.identity()).as_ref().and_then(heard);
+    let mut track = room.participant(caller.identity()).as_ref().and_then(sound_of);
     loop {
-        let Some(heard) = track.take() else {
+        let Some(sid) = track.take() else {
             // Until the caller's microphone is there.
             let Some(event) = events.next().await else { return Ok(()) };
             if let RoomEvent::TrackSubscribed { participant, .. } = event
                 && participant.identity() == caller.identity()
             {
-                track = self::heard(&participant);
+                track = sound_of(&participant);
             }
             continue;
         };
-        let mut stream = room.audio_stream(&heard, &AudioStreamOptions::default())?;
+        let mut stream = room.audio_stream(&sid, &AudioStreamOptions::default())?;
         while let Some(frame) = stream.next().await {
             voice.capture(&frame).await?;
         }
@@ -51,7 +51,7 @@ async fn repeat(room: &Room, caller: &Participant, voice: &AudioSource) -> Resul
 }
 
 /// The sid of a track of sound that comes from the participant.
-fn heard(participant: &Participant) -> Option<String> {
+fn sound_of(participant: &Participant) -> Option<String> {
     let sound = |one: &&last_call::rooms::Publication| one.kind() == TrackKind::Audio && one.is_subscribed();
     participant.publications().iter().find(sound).map(|one| one.sid().to_owned())
 }
