@@ -82,16 +82,15 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
         let mut deadline = None;
         while let Some(output) = engine.poll() {
             match output {
-                EngineOutput::Bind { url, peers } => match Sockets::bind(&url, &peers).await {
-                    Ok(bound) => {
-                        sockets = bound;
-                        sockets
-                            .candidates()
-                            .for_each(|(which, candidate)| engine.add_local_candidate(which, candidate));
+                EngineOutput::Bind { url, peers } => {
+                    match Sockets::bind(&url, &peers).await {
+                        Ok(bound) => sockets = bound,
+                        // No candidate: the join gets no media, and its time runs out.
+                        Err(error) => tracing::warn!(%error, "no UDP socket for a room"),
                     }
-                    // No candidate: the join gets no media, and its time runs out.
-                    Err(error) => tracing::warn!(%error, "no UDP socket for a room"),
-                },
+                    sockets.candidates().for_each(|(which, own)| engine.add_local_candidate(which, own));
+                    engine.input(Instant::now(), EngineInput::Bound);
+                }
                 EngineOutput::Join { generation, dial, offer } => {
                     say(&said, Said::Join(generation, dial, offer))
                 }

@@ -112,6 +112,8 @@ pub(crate) enum Command {
 }
 
 pub(crate) enum EngineInput {
+    /// What [`EngineOutput::Bind`] asked for is done.
+    Bound,
     /// What one signalling socket says.
     Heard(Generation, Heard),
     Command(Command),
@@ -199,6 +201,8 @@ pub(crate) struct Engine {
     shared: Arc<Shared>,
     now: Instant,
     left: Vec<oneshot::Sender<()>>,
+    /// A session whose first offer waits for its sockets.
+    unoffered: bool,
 }
 
 impl Engine {
@@ -215,6 +219,7 @@ impl Engine {
             remote: Remote::default(),
             due: VecDeque::new(),
             left: Vec::new(),
+            unoffered: false,
             dial,
             options,
             shared,
@@ -246,13 +251,19 @@ impl Engine {
 
     pub(crate) fn input(&mut self, now: Instant, input: EngineInput) {
         self.now = now;
+        // Who is in the room changes with what the server says, and with nothing else.
+        let may_differ = matches!(input, EngineInput::Heard(..));
         match input {
+            EngineInput::Bound => self.on_bound(),
             EngineInput::Heard(generation, heard) => self.on_heard(generation, heard),
             EngineInput::Command(command) => self.on_command(command),
             EngineInput::Abandoned => self.leave(),
             EngineInput::Timeout => self.on_timeout(),
         }
         self.drain_session();
+        if may_differ {
+            self.shared.keep(&self.people);
+        }
         self.publish();
     }
 }
@@ -305,18 +316,12 @@ impl Engine {
         for subscription in self.people.take_subscriptions() {
             self.signal(Request::Subscription(subscription));
         }
-        let mut told = false;
         while let Some(event) = self.people.next_event() {
             self.media.on_event(&event);
             if let RoomEvent::ParticipantDisconnected(gone) = &event {
                 self.rpc_left(gone.identity());
             }
-            self.shared.keep(&self.people);
-            told = true;
             self.shared.tell(&event);
-        }
-        if !told {
-            self.shared.keep(&self.people);
         }
     }
 

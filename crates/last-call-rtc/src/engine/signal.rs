@@ -18,6 +18,7 @@ impl Engine {
             self.dial.single = single;
             self.session = Session::new(self.now, self.options.red, single);
             self.due.push_front(Due::Bind);
+            self.unoffered = true;
         }
         if self.people.local().is_some() {
             self.people.rejoined(join);
@@ -26,7 +27,16 @@ impl Engine {
         }
         self.trailer = join.sif_trailer.clone().into();
         self.data.joined();
-        self.session.negotiate();
+        if !self.unoffered {
+            self.session.negotiate();
+        }
+    }
+
+    /// The sockets are there, and with them the candidates of an offer.
+    pub(super) fn on_bound(&mut self) {
+        if std::mem::take(&mut self.unoffered) {
+            self.session.negotiate();
+        }
     }
 
     pub(super) fn on_signal(&mut self, message: Response) {

@@ -5,6 +5,7 @@
 mod audio;
 mod data;
 mod interop;
+mod older;
 mod people;
 mod resume;
 mod scene;
