@@ -17,6 +17,8 @@ mod results;
 #[cfg(feature = "bench")]
 mod rig;
 #[cfg(feature = "bench")]
+mod rooms;
+#[cfg(feature = "bench")]
 mod runners;
 #[cfg(feature = "bench")]
 mod seen;
@@ -59,6 +61,12 @@ const BENCHES: &[Entry] = &[
         about: "what guard adds to an offer, its start, memory and size; two minutes, --quick a quarter",
         #[cfg(feature = "bench")]
         run: guard::run,
+    },
+    Entry {
+        name: "rooms",
+        about: "a call in its room: memory, processor time, joins, the way of a sound; beside the Python SDK; two minutes",
+        #[cfg(feature = "bench")]
+        run: rooms::run,
     },
 ];
 

@@ -195,15 +195,19 @@ impl Session {
     }
 
     pub(crate) fn write_media(&mut self, now: Instant, cid: &str, packet: Outgoing) -> bool {
-        self.publisher.write_media(now, cid, packet)
+        let written = self.publisher.write_media(now, cid, packet);
+        self.drain(Which::Publisher);
+        written
     }
 
     /// False if the channel is not open or full.
     pub(crate) fn write_data(&mut self, label: Label, message: &[u8]) -> bool {
-        self.publisher.write_data(label, message).unwrap_or_else(|error| {
+        let written = self.publisher.write_data(label, message).unwrap_or_else(|error| {
             tracing::debug!(%error, "a message can't be written");
             false
-        })
+        });
+        self.drain(Which::Publisher);
+        written
     }
 
     pub(crate) fn close(&mut self) {

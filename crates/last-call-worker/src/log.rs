@@ -161,11 +161,13 @@ where
 }
 
 /// The WebSocket library prints the handshake with its bearer token, and frames with the tokens of jobs; the
-/// HTTP client prints requests to the collector, with their credentials.
+/// HTTP client prints requests to the collector, with their credentials; what rooms are made of prints the passwords of ICE.
 fn keeps_secrets(line: &Metadata<'_>) -> bool {
     match line.target().split("::").next().unwrap_or_default() {
         "tungstenite" | "tokio_tungstenite" => *line.level() != Level::TRACE,
-        "ureq" | "ureq_proto" => *line.level() <= Level::INFO,
+        "ureq" | "ureq_proto" | "str0m" | "is" | "dimpl" | "sctp_proto" | "livekit_signaling" => {
+            *line.level() <= Level::INFO
+        }
         _ => true,
     }
 }

@@ -74,6 +74,11 @@ impl Subject {
         Self::ours("last-call guard", "last-call-cli", "last-call", arguments)
     }
 
+    /// The program's file.
+    pub(crate) fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     /// The size of the program's file.
     ///
     /// # Errors

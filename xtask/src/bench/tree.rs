@@ -65,7 +65,7 @@ impl Tree {
     }
 
     /// The time on a core of all of them.
-    fn cpu(self) -> Duration {
+    pub(crate) fn cpu(self) -> Duration {
         let threads = self.pids().into_iter().flat_map(threads);
         let nanos = threads.filter_map(|thread| {
             let text = fs::read_to_string(thread.join("schedstat")).ok()?;

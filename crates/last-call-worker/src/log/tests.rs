@@ -127,6 +127,7 @@ fn tokens_are_not_traced() {
         trace!(target: "ureq_proto::util", "41 75 74 68");
         debug!(target: "ureq::run", "authorization: ey");
         info!(target: "ureq::pool", "full");
+        debug!(target: "is::agent", "Set remote credentials: pass");
     });
     let messages: Vec<_> = page.lines().into_iter().map(|line| line["message"].clone()).collect();
     assert_eq!(messages, ["closed", "fine", "full"]);

@@ -1,0 +1,179 @@
+//! `cargo xtask bench rooms`: what a call costs in its room, and how long it takes to be heard, beside the Python SDK.
+//!
+//! Owns the scenes. Refuses to count the caller: it is another process, the same for both.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use last_call_testkit::{Child, Histogram, Launch, LiveKit, Python};
+use serde::Deserialize;
+
+use super::report::{Promise, Report};
+use super::rig::{PATIENCE, Subject, rest};
+use super::tree::Tree;
+use super::{plot, results};
+
+const OURS: &str = "last-call";
+const PYTHON: &str = "livekit (Python)";
+/// Of a call, over a process without one.
+const MIB: f64 = 0.8;
+/// Of what the Python SDK takes, for the same call.
+const SHARE: f64 = 1.0 / 8.0;
+/// How long a call is watched.
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, the time of a join,
+/// and the way of a sound from the source of one participant to the stream of another, jitter buffer included; beside LiveKit's
+/// Python SDK, which does the same, on the same server.
+///
+/// The results are kept as bench/results/rooms.json and drawn as bench/results/rooms.svg, unless the run is quick.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench rooms", no_binary_name = true, max_term_width = 100)]
+struct Arguments {
+    /// A fifth of the calls and joins, and nothing is kept.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What a program of rooms is started with.
+struct Program {
+    name: &'static str,
+    launch: Box<dyn Fn(&str) -> Launch>,
+}
+
+#[derive(Deserialize)]
+struct Pairs {
+    connect_ms: Vec<f64>,
+    way_ms: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Heard {
+    frames: usize,
+    silent: usize,
+}
+
+/// What `calls` calls cost: MiB and thousandths of a core, each.
+struct Cost {
+    mib: f64,
+    cpu: f64,
+}
+
+/// Runs every section.
+///
+/// # Errors
+/// When a program cannot be built or started, or a call is not heard.
+pub(super) fn run(arguments: &[String]) -> Result<()> {
+    let Arguments { quick } = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
+    let (calls, joins) = if quick { (4, 10) } else { (10, 50) };
+    let ours = Subject::ours(OURS, "last-call-examples", "rooms", Vec::new())?;
+    let program = ours.program().to_owned();
+    let ours = Program { name: OURS, launch: Box::new(move |mode| Launch::new(&program).arg(mode)) };
+    let python = Python::find()?;
+    let script =
+        move |mode: &str| python.source(include_str!("../../../bench/peers/python_rooms.py")).arg(mode);
+    let theirs = Program { name: PYTHON, launch: Box::new(script) };
+    let server = LiveKit::start()?;
+    let mut report = Report::begin();
+    report.section("a join, and the way of a sound");
+    for program in [&ours, &theirs] {
+        pairs(program, &server, joins, &mut report)?;
+    }
+    report.section("calls, each with an agent that echoes its caller");
+    let our_cost = cost(&ours, &ours, &server, calls, &mut report)?;
+    let their_cost = cost(&theirs, &ours, &server, calls, &mut report)?;
+    let at_most = Some(SHARE * 100.0);
+    report.size(
+        OURS,
+        "a call's processor time, of the Python SDK's",
+        our_cost.cpu / their_cost.cpu * 100.0,
+        "%",
+        at_most,
+    );
+    report.size(
+        OURS,
+        "a call's memory, of the Python SDK's",
+        our_cost.mib / their_cost.mib * 100.0,
+        "%",
+        None,
+    );
+    report.end();
+    if !quick {
+        results::keep("rooms", &report)?;
+        results::keep_text("rooms.svg", &plot::draw("Last Call: rooms in figures", &report.figures))?;
+    }
+    report.verdict()
+}
+
+/// Starts the program, and gives it these tokens.
+fn start(program: &Program, mode: &str, server: &LiveKit, tokens: &[String]) -> Result<Child> {
+    let launch = (program.launch)(mode).env("LIVEKIT_URL", server.url()).stdin();
+    let mut child = launch.spawn()?;
+    child.wait_for_line(|line| line == "up", PATIENCE)?;
+    rest(Duration::from_millis(500));
+    if !tokens.is_empty() {
+        child.write_stdin(format!("{}\n\n", tokens.join("\n")).as_bytes())?;
+    }
+    Ok(child)
+}
+
+fn tokens(server: &LiveKit, prefix: &str, rooms: usize, identity: &str) -> Result<Vec<String>> {
+    (0..rooms).map(|room| server.token(&format!("{prefix}-{room}"), identity)).collect()
+}
+
+fn pairs(program: &Program, server: &LiveKit, joins: usize, report: &mut Report) -> Result<()> {
+    let (speakers, listeners) = (
+        tokens(server, program.name, joins / 2, "speaker")?,
+        tokens(server, program.name, joins / 2, "listener")?,
+    );
+    let both: Vec<String> = speakers.into_iter().zip(listeners).flat_map(<[String; 2]>::from).collect();
+    let child = start(program, "pair", server, &both)?;
+    let line = child.wait_for_line(|line| line.starts_with(['{', 'f']), PATIENCE * 3)?;
+    let Pairs { connect_ms, way_ms } = serde_json::from_str(&line.text).with_context(|| line.text.clone())?;
+    let times = |all: Vec<f64>| -> Histogram {
+        all.into_iter().map(|ms| Duration::from_secs_f64(ms / 1000.0)).collect()
+    };
+    report.times(program.name, "a join, until media is connected", times(connect_ms), Promise::NONE);
+    report.times(program.name, "a sound, from the source to the stream", times(way_ms), Promise::NONE);
+    Ok(())
+}
+
+/// What the calls of `program` cost, called by `caller`.
+fn cost(
+    program: &Program,
+    caller: &Program,
+    server: &LiveKit,
+    calls: usize,
+    report: &mut Report,
+) -> Result<Cost> {
+    let prefix = format!("calls-{}", program.name);
+    let mut agent = start(program, "echo", server, &[])?;
+    let base = agent.rss_kib()?;
+    let rooms = tokens(server, &prefix, calls, "agent")?;
+    agent.write_stdin(format!("{}\n\n", rooms.join("\n")).as_bytes())?;
+    agent.wait_for_line(|line| line.starts_with("joined "), PATIENCE)?;
+    let mut callers = start(caller, "call", server, &tokens(server, &prefix, calls, "caller")?)?;
+    callers.wait_for_line(|line| line.starts_with("hears "), PATIENCE)?;
+    rest(Duration::from_secs(3));
+    let tree = Tree(agent.pid());
+    let before = tree.cpu();
+    rest(WATCHED);
+    let used = tree.cpu().saturating_sub(before);
+    let grown = agent.rss_kib()?.saturating_sub(base);
+    callers.close_stdin();
+    let line = callers.wait_for_line(|line| line.starts_with('{'), PATIENCE)?;
+    let Heard { frames, silent } = serde_json::from_str(&line.text)?;
+    if frames == 0 {
+        bail!("{} echoes nothing:\n{}", program.name, agent.output());
+    }
+    let cost = Cost {
+        mib: grown as f64 / 1024.0 / calls as f64,
+        cpu: used.as_secs_f64() / WATCHED.as_secs_f64() * 1000.0 / calls as f64,
+    };
+    let ours = program.name == OURS;
+    report.size(program.name, "memory of a call, over the process", cost.mib, "MiB", ours.then_some(MIB));
+    report.size(program.name, "processor time of a call, of a core", cost.cpu / 10.0, "%", None);
+    report.count(program.name, "frames of echo that were silent", silent, frames, false);
+    Ok(cost)
+}
