@@ -100,3 +100,37 @@ async fn a_tone_is_heard_on_both_sides() -> Result<()> {
 fn no_dtx() -> PublishOptions {
     PublishOptions { dtx: false, ..PublishOptions::default() }
 }
+
+/// rtc.md, G2: a section that is taken up again has a new SSRC, and is heard all the same; and a mute is silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn g2_a_track_that_is_taken_back_and_published_again_is_heard() -> Result<()> {
+    const ROUNDS: usize = 4;
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
+    for mode in MODES {
+        let (alice, bob) = pair(&server, mode).await?;
+        let source = AudioSource::new(RATE, 1);
+        let singer = sing(source.clone(), 440.0);
+        let mut events = bob.events();
+        for round in 0..ROUNDS {
+            let published = alice.publish_audio(&source, no_dtx()).await?;
+            let track = event(&mut events, |event| match event {
+                RoomEvent::TrackSubscribed { publication, .. } => Some(publication.sid().to_owned()),
+                _ => None,
+            })
+            .await?;
+            assert_eq!(track, published.sid(), "{mode:?}, round {round}");
+            let heard = hears(&bob, &track, 440.0).await?;
+            assert!(heard > 0.95, "{mode:?}, round {round}: {heard}");
+            alice.set_muted(&track, true);
+            event(&mut events, |event| matches!(event, RoomEvent::TrackMuted { .. }).then_some(())).await?;
+            alice.set_muted(&track, false);
+            event(&mut events, |event| matches!(event, RoomEvent::TrackUnmuted { .. }).then_some(())).await?;
+            assert!(hears(&bob, &track, 440.0).await? > 0.95, "{mode:?}, round {round}, after a mute");
+            alice.unpublish(&track).await?;
+            event(&mut events, |event| matches!(event, RoomEvent::TrackUnpublished { .. }).then_some(()))
+                .await?;
+        }
+        singer.abort();
+    }
+    Ok(())
+}
