@@ -41,7 +41,7 @@ async def publish(room: rtc.Room, dtx: bool) -> rtc.AudioSource:
 
 
 async def echo(room: rtc.Room, track: "asyncio.Future[rtc.Track]") -> None:
-    source = await publish(room, True)
+    source = await publish(room, False)
     async for event in rtc.AudioStream(await track, sample_rate=RATE, num_channels=1):
         await source.capture_frame(event.frame)
 

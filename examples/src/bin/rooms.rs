@@ -98,7 +98,7 @@ async fn first_track(room: &Room) -> Outcome<String> {
 
 async fn echo(room: Room) -> Outcome {
     let voice = AudioSource::new(RATE, 1);
-    room.publish_audio(&voice, PublishOptions::default()).await?;
+    room.publish_audio(&voice, whole()).await?;
     let mut stream = room.audio_stream(&first_track(&room).await?, &AudioStreamOptions::default())?;
     while let Some(frame) = stream.next().await {
         voice.capture(&frame).await?;
