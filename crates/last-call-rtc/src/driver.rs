@@ -19,6 +19,7 @@ use str0m::net::Protocol;
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use url::Url;
 
 use crate::engine::{Command, Dial, Engine, EngineInput, EngineOutput, Failure, Heard};
 use crate::ladder::Generation;
@@ -393,23 +394,14 @@ async fn local_ip(url: &str) -> IpAddr {
         socket.connect(address)?;
         Ok(socket.local_addr()?.ip())
     };
-    let found = match host_of(url) {
-        Some(host) => tokio::net::lookup_host((host, 443)).await.ok(),
+    let url = Url::parse(url).ok();
+    let found = match url.as_ref().and_then(Url::host_str) {
+        // With the brackets of an address of version 6. The route is the same for every port.
+        Some(host) => tokio::net::lookup_host(format!("{host}:443")).await.ok(),
         None => None,
     };
     // An address for documentation: whatever the default route is.
     let elsewhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
     let mut addresses = found.into_iter().flatten().chain([elsewhere]);
     addresses.find_map(|address| route(address).ok()).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-}
-
-/// The host in a `ws://host:port/path`.
-fn host_of(url: &str) -> Option<&str> {
-    let rest = url.split_once("://")?.1;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    match host.strip_prefix('[') {
-        Some(six) => six.split_once(']').map(|(host, _)| host),
-        None => host.split(':').next(),
-    }
 }

@@ -43,6 +43,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Where the answer to a command goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, RoomError>>;
 
+/// Says this to whoever waits for it; to nobody, where nobody does any more.
+fn answer<T>(waiting: oneshot::Sender<T>, what: T) {
+    let _ = waiting.send(what);
+}
+
 /// What is needed to join.
 #[derive(Clone)]
 pub(crate) struct Dial {

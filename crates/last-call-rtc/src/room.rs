@@ -64,9 +64,6 @@ impl Room {
     }
 
     /// This participant, as it is now.
-    ///
-    /// # Panics
-    /// Never: a room that is joined has one.
     #[must_use]
     pub fn local(&self) -> Participant {
         self.shared.view(|view| view.local.clone()).unwrap_or_default()

@@ -50,7 +50,6 @@ impl Rates {
 
     /// Exactly 20 ms in, 20 ms out.
     fn convert(&mut self, samples: &mut Vec<i16>) {
-        self.input.resize(self.input.len(), 0.0);
         for (to, from) in self.input.iter_mut().zip(samples.iter()) {
             *to = f32::from(*from) / 32_768.0;
         }

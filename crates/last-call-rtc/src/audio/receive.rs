@@ -7,11 +7,6 @@ use super::jitter::{self, Counts, JitterBuffer, Pull};
 use super::stream::Attached;
 use super::{PACKET, red};
 
-/// The sequence number of a frame that came again, so many packets earlier.
-const fn before(sequence: u64, packets: u64) -> u64 {
-    sequence.saturating_sub(packets)
-}
-
 struct Listener {
     decoder: Decoder,
     stream: Attached,
@@ -57,14 +52,13 @@ impl ReceiveTrack {
             return;
         }
         let Ok(blocks) = red::blocks(payload) else { return };
-        let mut frames = Vec::with_capacity(3);
-        frames.extend(blocks);
+        let frames: Vec<red::Block<'_>> = blocks.collect();
         let Some((newest, again)) = frames.split_last() else { return };
         if !newest.payload.is_empty() {
             self.jitter.insert(now, sequence, timestamp, newest.payload);
         }
         for (index, block) in again.iter().enumerate().filter(|(_, block)| !block.payload.is_empty()) {
-            let sequence = before(sequence, (again.len() - index) as u64);
+            let sequence = sequence.saturating_sub((again.len() - index) as u64);
             self.jitter.insert_again(sequence, timestamp.wrapping_sub(block.offset), block.payload);
         }
     }

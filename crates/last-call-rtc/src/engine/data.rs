@@ -10,7 +10,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 use prost::Message as _;
 
-use super::{ANSWER_WITHIN, Engine, Reply};
+use super::{ANSWER_WITHIN, Engine, Reply, answer};
 use crate::data::{Inbox, Outbox};
 use crate::error::RoomError;
 use crate::event::{Participant, RoomEvent};
@@ -87,15 +87,13 @@ impl Engine {
 
     pub(super) fn send_data(&mut self, packet: DataPacket, reliable: bool, reply: Reply<()>) {
         if self.data.bytes > MOST {
-            // Nobody waits any more.
-            let _ = reply.send(Err(RoomError::Full(self.data.bytes)));
+            answer(reply, Err(RoomError::Full(self.data.bytes)));
             return;
         }
         let mut packet = match self.encrypted(packet) {
             Ok(packet) => packet,
             Err(error) => {
-                // Nobody waits any more.
-                let _ = reply.send(Err(error));
+                answer(reply, Err(error));
                 return;
             }
         };
@@ -117,8 +115,7 @@ impl Engine {
             let Some(Waiting { message, reply, .. }) = self.data.waiting.pop_front() else { return };
             self.data.bytes -= message.len();
             if let Some(reply) = reply {
-                // Nobody waits any more.
-                let _ = reply.send(Ok(()));
+                answer(reply, Ok(()));
             }
         }
     }
@@ -171,8 +168,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for reply in done.into_iter().filter_map(|id| self.data.answered(id)) {
-            // Nobody waits any more.
-            let _ = reply.send(Ok(()));
+            answer(reply, Ok(()));
         }
     }
 
@@ -180,8 +176,7 @@ impl Engine {
         let late: Vec<u32> =
             self.data.asked.iter().filter(|(_, asked)| asked.until <= self.now).map(|(id, _)| *id).collect();
         for reply in late.into_iter().filter_map(|id| self.data.answered(id)) {
-            // Nobody waits any more.
-            let _ = reply.send(Err(RoomError::Timeout(ANSWER_WITHIN)));
+            answer(reply, Err(RoomError::Timeout(ANSWER_WITHIN)));
         }
     }
 }

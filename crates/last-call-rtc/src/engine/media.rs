@@ -9,11 +9,10 @@ use livekit_protocol::encryption::Type as EncryptionType;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{
     AddTrackRequest, AudioTrackFeature, MuteTrackRequest, TrackInfo, TrackPublishedResponse, TrackType,
-    TrackUnpublishedResponse,
 };
 use str0m::media::MediaKind;
 
-use super::{ANSWER_WITHIN, Engine, Reply};
+use super::{ANSWER_WITHIN, Engine, Reply, answer};
 use crate::audio::{Attached, AudioSource, ReceiveTrack, SendTrack};
 use crate::e2ee::{E2ee, FrameDecryptor, FrameEncryptor, Media as EncryptedMedia};
 use crate::error::RoomError;
@@ -116,8 +115,7 @@ impl Media {
     /// The server does not take the track.
     pub(super) fn refused(&mut self, cid: &str, error: &RoomError) {
         if let Some(reply) = self.local.remove(cid).and_then(|local| local.reply) {
-            // Nobody waits any more.
-            let _ = reply.0.send(Err(error.clone()));
+            answer(reply.0, Err(error.clone()));
         }
     }
 
@@ -190,8 +188,7 @@ impl Engine {
         let track = match SendTrack::new(source, options.send(self.options.red), fastrand::u32(..)) {
             Ok(track) => track,
             Err(error) => {
-                // Nobody waits any more.
-                let _ = reply.send(Err(RoomError::Audio(error.to_string())));
+                answer(reply, Err(RoomError::Audio(error.to_string())));
                 return;
             }
         };
@@ -235,28 +232,22 @@ impl Engine {
         let publication = Publication::of(&info, false);
         local.info = Some(info);
         if let Some((reply, _)) = local.reply.take() {
-            // Nobody waits any more.
-            let _ = reply.send(Ok(publication));
+            answer(reply, Ok(publication));
         }
         self.session.publisher().want_sending(&published.cid, MediaKind::Audio);
         self.session.negotiate();
     }
 
-    pub(super) fn on_track_unpublished(&mut self, gone: &TrackUnpublishedResponse) {
-        self.take_track(&gone.track_sid);
-    }
-
     pub(super) fn unpublish(&mut self, sid: &str, reply: Reply<()>) {
         let gone = self.take_track(sid);
-        // Nobody waits any more.
-        let _ = reply.send(if gone {
-            Ok(())
-        } else {
-            Err(RoomError::Unknown { what: "track", name: sid.to_owned() })
-        });
+        answer(
+            reply,
+            if gone { Ok(()) } else { Err(RoomError::Unknown { what: "track", name: sid.to_owned() }) },
+        );
     }
 
-    fn take_track(&mut self, sid: &str) -> bool {
+    /// The track is sent no more; whether there was one.
+    pub(super) fn take_track(&mut self, sid: &str) -> bool {
         let Some(cid) = self.media.by_sid(sid).map(|(cid, _)| cid.clone()) else { return false };
         self.media.local.remove(&cid);
         self.session.publisher().stop_sending(&cid);

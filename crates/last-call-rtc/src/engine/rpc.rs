@@ -7,7 +7,7 @@ use futures_channel::{mpsc, oneshot};
 use livekit_protocol::RpcRequest;
 use livekit_protocol::data_packet::Value;
 
-use super::Engine;
+use super::{Engine, answer};
 use crate::rpc::{Invocation, Rpc, RpcError, RpcOutput};
 
 /// Where the end of a call of ours goes.
@@ -37,8 +37,7 @@ impl Engine {
         reply: RpcReply,
     ) {
         if self.people.participant(to).is_none() {
-            // Nobody waits any more.
-            let _ = reply.send(Err(RpcError::standard(RpcError::RECIPIENT_NOT_FOUND)));
+            answer(reply, Err(RpcError::standard(RpcError::RECIPIENT_NOT_FOUND)));
             return;
         }
         self.remote.last += 1;
@@ -53,8 +52,7 @@ impl Engine {
                 self.send_quietly(packet);
             }
             Err(error) => {
-                // Nobody waits any more.
-                let _ = reply.send(Err(error));
+                answer(reply, Err(error));
             }
         }
     }
@@ -92,8 +90,7 @@ impl Engine {
                 RpcOutput::Send(packet) => self.send_quietly(packet),
                 RpcOutput::Done(id, result) => {
                     if let Some(reply) = self.remote.waiting.remove(&id) {
-                        // Nobody waits any more.
-                        let _ = reply.send(result);
+                        answer(reply, result);
                     }
                 }
                 RpcOutput::Invoke(invocation) => self.invoke(invocation),

@@ -6,7 +6,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{JoinResponse, LeaveRequest, RequestResponse};
 
-use super::{Due, Engine};
+use super::{Due, Engine, answer};
 use crate::error::RoomError;
 use crate::event::RoomEvent;
 use crate::session::Session;
@@ -53,7 +53,9 @@ impl Engine {
             Response::ConnectionQuality(quality) => self.people.quality(&quality),
             Response::RoomUpdate(update) => self.people.room_update(&update),
             Response::SubscriptionResponse(response) => self.people.subscription_response(&response),
-            Response::TrackUnpublished(gone) => self.on_track_unpublished(&gone),
+            Response::TrackUnpublished(gone) => {
+                self.take_track(&gone.track_sid);
+            }
             Response::TrackPublished(published) => self.on_track_published(published),
             Response::TrackSubscribed(track) => self.people.local_track_subscribed(&track.track_sid),
             Response::Mute(mute) => self.on_mute(&mute),
@@ -110,8 +112,7 @@ impl Engine {
             self.media.refused(&asked.cid, error);
         }
         if let Some(reply) = self.data.answered(response.request_id) {
-            // Nobody waits any more.
-            let _ = reply.send(refused.map_or(Ok(()), Err));
+            answer(reply, refused.map_or(Ok(()), Err));
         }
     }
 
