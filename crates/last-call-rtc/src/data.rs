@@ -21,23 +21,26 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The packet with its number, encoded.
-    pub(crate) fn stamp(&mut self, packet: &mut DataPacket) -> Bytes {
+    /// The packet with the next number, encoded. The number is another's until [`Outbox::sent`].
+    pub(crate) fn stamp(&self, packet: &mut DataPacket) -> Bytes {
+        packet.sequence = self.last.wrapping_add(1);
+        Bytes::from(packet.encode_to_vec())
+    }
+
+    /// What was stamped last is on its way.
+    pub(crate) fn sent(&mut self, message: Bytes) {
         self.last = self.last.wrapping_add(1);
-        packet.sequence = self.last;
-        let message = Bytes::from(packet.encode_to_vec());
         self.bytes += message.len();
-        self.kept.push_back((self.last, message.clone()));
+        self.kept.push_back((self.last, message));
         while self.bytes > KEPT
             && let Some((_, oldest)) = self.kept.pop_front()
         {
             self.bytes -= oldest.len();
         }
-        message
     }
 
     /// What the server has not had, which is everything after `last`, in order.
-    pub(crate) fn replay(&mut self, last: u32) -> impl Iterator<Item = &Bytes> {
+    pub(crate) fn replay(&mut self, last: u32) -> impl DoubleEndedIterator<Item = &Bytes> {
         while self.kept.front().is_some_and(|(sequence, _)| *sequence <= last)
             && let Some((_, oldest)) = self.kept.pop_front()
         {

@@ -39,6 +39,9 @@ impl AutoSubscribe {
     }
 }
 
+/// How many of those who left are known.
+const GONE: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct People {
     auto: AutoSubscribe,
@@ -50,6 +53,8 @@ pub(crate) struct People {
     bound: BTreeSet<String>,
     /// What was asked for against, or beyond, what comes by itself.
     asked: BTreeMap<String, bool>,
+    /// Who left last, by sid: news of them may come late.
+    gone: VecDeque<String>,
     subscriptions: Vec<proto::UpdateSubscription>,
     events: VecDeque<RoomEvent>,
 }
@@ -63,6 +68,7 @@ impl People {
             others: BTreeMap::new(),
             bound: BTreeSet::new(),
             asked: BTreeMap::new(),
+            gone: VecDeque::new(),
             subscriptions: Vec::new(),
             events: VecDeque::new(),
         }
@@ -90,6 +96,8 @@ impl People {
             self.local = Some(self.participant_of(info, None));
         }
         self.only(&join.other_participants);
+        // The session before takes nothing back any more: what is nobody's now would stay for ever.
+        self.bound = self.bound.iter().filter(|sid| self.owner(sid).is_some()).cloned().collect();
         for participant in self.others.values().cloned().collect::<Vec<_>>() {
             participant.publications().iter().for_each(|publication| self.want(publication));
         }

@@ -16,10 +16,15 @@ use livekit_protocol::{DataPacket, RpcAck, RpcRequest, RpcResponse};
 const MOST: usize = 15 * 1024;
 /// A recipient acknowledges a request within this time, or has no connection.
 const ACK_WITHIN: Duration = Duration::from_secs(7);
+/// What a recipient is told to take at least.
+const LEAST: Duration = Duration::from_secs(1);
+/// The most of an error's message, and the longest id or method that is taken, in bytes.
+const WORDS: usize = 256;
 /// Requests that are kept, to answer none of them twice.
 const SEEN: usize = 1024;
-/// Invocations that run at the same time: a caller can't ask for more memory than that.
+/// Invocations that run at the same time, in all and of one caller: nobody can ask for more memory than that.
 const RUNNING: usize = 1024;
+const RUNNING_OF_ONE: usize = 256;
 
 /// How a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +91,17 @@ impl RpcError {
     pub fn application(message: impl Into<String>) -> Self {
         Self { code: Self::APPLICATION_ERROR, message: message.into(), data: String::new() }
     }
+
+    /// No longer than the official SDKs take it.
+    fn cut(mut self) -> Self {
+        for (text, most) in [(&mut self.message, WORDS), (&mut self.data, MOST)] {
+            if text.len() > most {
+                let whole = (0..=most).rev().find(|end| text.is_char_boundary(*end));
+                text.truncate(whole.unwrap_or_default());
+            }
+        }
+        self
+    }
 }
 
 /// What follows from a packet, or from time.
@@ -133,18 +149,26 @@ impl Rpc {
         now: Instant,
         request: RpcRequest,
         recipient: &str,
+        within: Duration,
     ) -> Result<DataPacket, RpcError> {
         if request.payload.len() > MOST {
             return Err(RpcError::standard(RpcError::REQUEST_PAYLOAD_TOO_LARGE));
         }
-        let within = Duration::from_millis(request.response_timeout_ms.into());
         let call = Call {
             recipient: recipient.to_owned(),
             acknowledged_by: Some(now + ACK_WITHIN.min(within)),
             answered_by: now + within,
         };
         self.calls.insert(request.id.clone(), call);
-        Ok(packet(recipient, Value::RpcRequest(RpcRequest { version: 1, ..request })))
+        // The rest is for the way there and back.
+        let effective = within.saturating_sub(ACK_WITHIN).max(LEAST).as_millis();
+        let response_timeout_ms = u32::try_from(effective).unwrap_or(u32::MAX);
+        Ok(packet(recipient, Value::RpcRequest(RpcRequest { version: 1, response_timeout_ms, ..request })))
+    }
+
+    /// A call of ours did not leave.
+    pub(crate) fn unsent(&mut self, id: &str) -> Vec<RpcOutput> {
+        self.fail(RpcError::SEND_FAILED, |of, _| of == id)
     }
 
     /// From now on this method is there, or is not.
@@ -175,7 +199,7 @@ impl Rpc {
 
     fn requested(&mut self, caller: &str, request: RpcRequest) -> Vec<RpcOutput> {
         let key = (caller.to_owned(), request.id.clone());
-        if self.seen.contains(&key) {
+        if request.id.len() > WORDS || self.seen.contains(&key) {
             return Vec::new();
         }
         if self.seen.len() == SEEN {
@@ -188,8 +212,12 @@ impl Rpc {
             Some(RpcError::UNSUPPORTED_VERSION)
         } else if !self.methods.contains(&request.method) {
             Some(RpcError::UNSUPPORTED_METHOD)
+        } else if request.payload.len() > MOST {
+            Some(RpcError::REQUEST_PAYLOAD_TOO_LARGE)
         } else {
-            (self.running.len() >= RUNNING).then_some(RpcError::APPLICATION_ERROR)
+            let of_one = self.running.iter().filter(|(running, _)| running == caller).count();
+            let busy = self.running.len() >= RUNNING || of_one >= RUNNING_OF_ONE;
+            busy.then_some(RpcError::APPLICATION_ERROR)
         };
         self.running.insert(key);
         if let Some(code) = refused {
@@ -215,7 +243,7 @@ impl Rpc {
         let result = match response.value {
             Some(Answer::Payload(payload)) => Ok(payload),
             Some(Answer::Error(error)) => {
-                Err(RpcError { code: error.code, message: error.message, data: error.data })
+                Err(RpcError { code: error.code, message: error.message, data: error.data }.cut())
             }
             // Compression is never offered.
             Some(Answer::CompressedPayload(_)) | None => Err(RpcError::standard(RpcError::APPLICATION_ERROR)),
@@ -241,7 +269,8 @@ impl Rpc {
         });
         let value = match result {
             Ok(payload) => Answer::Payload(payload),
-            Err(RpcError { code, message, data }) => {
+            Err(error) => {
+                let RpcError { code, message, data } = error.cut();
                 Answer::Error(livekit_protocol::RpcError { code, message, data })
             }
         };
@@ -252,7 +281,7 @@ impl Rpc {
     /// A participant left: nobody waits for it, and it waits for nobody.
     pub(crate) fn left(&mut self, identity: &str) -> Vec<RpcOutput> {
         self.running.retain(|(caller, _)| caller != identity);
-        self.fail(RpcError::RECIPIENT_DISCONNECTED, |call| call.recipient == identity)
+        self.fail(RpcError::RECIPIENT_DISCONNECTED, |_, call| call.recipient == identity)
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -260,17 +289,16 @@ impl Rpc {
     }
 
     pub(crate) fn due(&mut self, now: Instant) -> Vec<RpcOutput> {
-        let mut over = self.fail(RpcError::RESPONSE_TIMEOUT, |call| call.answered_by <= now);
-        over.extend(
-            self.fail(RpcError::CONNECTION_TIMEOUT, |call| call.acknowledged_by.is_some_and(|by| by <= now)),
-        );
+        let mut over = self
+            .fail(RpcError::CONNECTION_TIMEOUT, |_, call| call.acknowledged_by.is_some_and(|by| by <= now));
+        over.extend(self.fail(RpcError::RESPONSE_TIMEOUT, |_, call| call.answered_by <= now));
         over
     }
 
-    fn fail(&mut self, code: u32, which: impl Fn(&Call) -> bool) -> Vec<RpcOutput> {
+    fn fail(&mut self, code: u32, which: impl Fn(&str, &Call) -> bool) -> Vec<RpcOutput> {
         let failed: Vec<String> =
-            self.calls.iter().filter(|(_, call)| which(call)).map(|(id, _)| id.clone()).collect();
-        self.calls.retain(|_, call| !which(call));
+            self.calls.iter().filter(|(id, call)| which(id, call)).map(|(id, _)| id.clone()).collect();
+        self.calls.retain(|id, call| !which(id, call));
         failed.into_iter().map(|id| RpcOutput::Done(id, Err(RpcError::standard(code)))).collect()
     }
 }

@@ -19,10 +19,51 @@ use crate::peer::Label;
 /// The most that waits for a channel, in bytes.
 const MOST: usize = 8 << 20;
 
-struct Waiting {
-    label: Label,
-    message: Bytes,
-    reply: Option<Reply<()>>,
+/// What waits for one channel, in order: a channel that is full does not hold the other one back.
+struct Queue<T> {
+    waiting: VecDeque<(T, usize, Option<Reply<()>>)>,
+    bytes: usize,
+}
+
+/// A packet of the reliable channel's.
+enum Reliable {
+    /// Gets its number when it leaves: until then the session, which counts from one, may be another.
+    New(Box<DataPacket>),
+    /// Left before, with its number.
+    Again(Bytes),
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&mut self, what: T, length: usize, reply: Option<Reply<()>>) {
+        self.bytes += length;
+        self.waiting.push_back((what, length, reply));
+    }
+
+    fn pop(&mut self) {
+        let Some((_, length, reply)) = self.waiting.pop_front() else { return };
+        self.bytes -= length;
+        if let Some(reply) = reply {
+            answer(reply, Ok(()));
+        }
+    }
+}
+
+impl Queue<Reliable> {
+    /// What goes again: before the rest, and instead of what was to go again.
+    fn again(&mut self, missed: impl DoubleEndedIterator<Item = Bytes>) {
+        self.waiting.retain(|(waiting, ..)| !matches!(waiting, Reliable::Again(_)));
+        for message in missed.rev() {
+            let length = message.len();
+            self.waiting.push_front((Reliable::Again(message), length, None));
+        }
+        self.bytes = self.waiting.iter().map(|(_, length, _)| length).sum();
+    }
 }
 
 /// A request whose answer is that the server does it.
@@ -36,8 +77,8 @@ struct Asked {
 pub(super) struct Data {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
-    waiting: VecDeque<Waiting>,
-    bytes: usize,
+    reliable: Queue<Reliable>,
+    lossy: Queue<Bytes>,
     asked: BTreeMap<u32, Asked>,
     last_request: u32,
 }
@@ -51,30 +92,39 @@ impl Data {
     pub(super) fn joined(&mut self) {
         self.outbox = Outbox::default();
         self.inbox = Inbox::default();
+        self.reliable.again(std::iter::empty());
     }
 
     /// Who waits for the answer to the request.
     pub(super) fn answered(&mut self, request: u32) -> Option<Reply<()>> {
         Some(self.asked.remove(&request)?.reply)
     }
-
-    fn push(&mut self, label: Label, message: Bytes, reply: Option<Reply<()>>) {
-        self.bytes += message.len();
-        self.waiting.push_back(Waiting { label, message, reply });
-    }
 }
 
 impl Engine {
-    /// Sends a reliable packet that nobody waits for.
-    pub(super) fn send_quietly(&mut self, packet: DataPacket) {
-        let Ok(mut packet) = self.encrypted(packet) else { return };
-        let message = self.data.outbox.stamp(&mut packet);
-        self.data.push(Label::Reliable, message, None);
-        self.flush_data();
+    /// Sends a reliable packet whose way nobody waits for; false where it can't be.
+    pub(super) fn send_quietly(&mut self, packet: DataPacket) -> bool {
+        let prepared = self.prepared(packet, true);
+        let prepared = prepared.inspect_err(|error| tracing::debug!(%error, "a packet is left out"));
+        prepared.is_ok_and(|packet| {
+            self.queue(packet, true, None);
+            true
+        })
     }
 
-    /// The packet as it leaves.
-    fn encrypted(&self, mut packet: DataPacket) -> Result<DataPacket, RoomError> {
+    pub(super) fn send_data(&mut self, packet: DataPacket, reliable: bool, reply: Reply<()>) {
+        match self.prepared(packet, reliable) {
+            Ok(packet) => self.queue(packet, reliable, Some(reply)),
+            Err(error) => answer(reply, Err(error)),
+        }
+    }
+
+    /// The packet as it leaves, if there is room for it.
+    fn prepared(&self, mut packet: DataPacket, reliable: bool) -> Result<DataPacket, RoomError> {
+        let waiting = if reliable { self.data.reliable.bytes } else { self.data.lossy.bytes };
+        if waiting > MOST {
+            return Err(RoomError::Full(waiting));
+        }
         let (Some(keys), Some(own)) = (&self.options.e2ee, self.people.local()) else { return Ok(packet) };
         if let Some(value) = packet.value.take() {
             let mut iv = [0; 12];
@@ -85,48 +135,43 @@ impl Engine {
         Ok(packet)
     }
 
-    pub(super) fn send_data(&mut self, packet: DataPacket, reliable: bool, reply: Reply<()>) {
-        if self.data.bytes > MOST {
-            answer(reply, Err(RoomError::Full(self.data.bytes)));
-            return;
-        }
-        let mut packet = match self.encrypted(packet) {
-            Ok(packet) => packet,
-            Err(error) => {
-                answer(reply, Err(error));
-                return;
-            }
-        };
-        let (label, message) = if reliable {
-            (Label::Reliable, self.data.outbox.stamp(&mut packet))
+    fn queue(&mut self, packet: DataPacket, reliable: bool, reply: Option<Reply<()>>) {
+        let length = packet.encoded_len();
+        if reliable {
+            self.data.reliable.push(Reliable::New(packet.into()), length, reply);
         } else {
-            (Label::Lossy, Bytes::from(packet.encode_to_vec()))
-        };
-        self.data.push(label, message, Some(reply));
+            self.data.lossy.push(packet.encode_to_vec().into(), length, reply);
+        }
         self.flush_data();
     }
 
     /// Writes what waits, as far as the channels take it.
     pub(super) fn flush_data(&mut self) {
-        while let Some(next) = self.data.waiting.front() {
-            if !self.session.write_data(next.label, &next.message) {
+        while let Some((message, ..)) = self.data.lossy.waiting.front() {
+            if !self.session.write_data(Label::Lossy, message) {
+                break;
+            }
+            self.data.lossy.pop();
+        }
+        while let Some((next, ..)) = self.data.reliable.waiting.front_mut() {
+            let (message, new) = match next {
+                Reliable::New(packet) => (self.data.outbox.stamp(packet), true),
+                Reliable::Again(message) => (message.clone(), false),
+            };
+            if !self.session.write_data(Label::Reliable, &message) {
                 return;
             }
-            let Some(Waiting { message, reply, .. }) = self.data.waiting.pop_front() else { return };
-            self.data.bytes -= message.len();
-            if let Some(reply) = reply {
-                answer(reply, Ok(()));
+            if new {
+                self.data.outbox.sent(message);
             }
+            self.data.reliable.pop();
         }
     }
 
     /// What the server has not had of ours, after a resume.
     pub(super) fn replay_data(&mut self, last: u32) {
-        let missed: Vec<Bytes> = self.data.outbox.replay(last).cloned().collect();
-        for message in missed.into_iter().rev() {
-            self.data.bytes += message.len();
-            self.data.waiting.push_front(Waiting { label: Label::Reliable, message, reply: None });
-        }
+        let Data { outbox, reliable, .. } = &mut self.data;
+        reliable.again(outbox.replay(last).cloned());
         self.flush_data();
     }
 

@@ -43,17 +43,16 @@ impl Engine {
         self.remote.last += 1;
         // Unique among those who call the same recipient, across rejoins too.
         let id = format!("{:x}-{:016x}", self.remote.last, fastrand::u64(..));
-        let response_timeout_ms = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
-        let request =
-            RpcRequest { id: id.clone(), method, payload, response_timeout_ms, ..RpcRequest::default() };
-        match self.remote.rpc.call(self.now, request, to) {
+        let request = RpcRequest { id: id.clone(), method, payload, ..RpcRequest::default() };
+        match self.remote.rpc.call(self.now, request, to, within) {
             Ok(packet) => {
-                self.remote.waiting.insert(id, reply);
-                self.send_quietly(packet);
+                self.remote.waiting.insert(id.clone(), reply);
+                if !self.send_quietly(packet) {
+                    let outputs = self.remote.rpc.unsent(&id);
+                    self.perform_rpc(outputs);
+                }
             }
-            Err(error) => {
-                answer(reply, Err(error));
-            }
+            Err(error) => answer(reply, Err(error)),
         }
     }
 
@@ -87,7 +86,8 @@ impl Engine {
     fn perform_rpc(&mut self, outputs: Vec<RpcOutput>) {
         for output in outputs {
             match output {
-                RpcOutput::Send(packet) => self.send_quietly(packet),
+                // Whoever sends more requests than it takes answers waits in vain.
+                RpcOutput::Send(packet) => drop(self.send_quietly(packet)),
                 RpcOutput::Done(id, result) => {
                     if let Some(reply) = self.remote.waiting.remove(&id) {
                         answer(reply, result);

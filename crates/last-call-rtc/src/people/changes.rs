@@ -7,7 +7,7 @@ use std::sync::Arc;
 use livekit_protocol as proto;
 use proto::participant_info::State;
 
-use super::People;
+use super::{GONE, People};
 use crate::event::{DisconnectReason, Known, Participant, ParticipantKind, Publication, RoomEvent};
 
 impl People {
@@ -47,6 +47,7 @@ impl People {
             }
             // Said twice, or out of order.
             Some(before) if info.version < before.0.version => return,
+            None if self.gone.contains(&info.sid) => return,
             other => other,
         };
         let now = self.participant_of(info, before.as_ref());
@@ -141,7 +142,8 @@ impl People {
     /// The track is gone; its media before it.
     fn track_goes(&mut self, publication: &Publication, participant: &Participant) {
         self.asked.remove(publication.sid());
-        if self.bound.remove(publication.sid()) {
+        // Its section stays bound until the session says otherwise: the track may come back before.
+        if self.bound.contains(publication.sid()) {
             let (publication, participant) = (publication.with(false), participant.clone());
             self.events.push_back(RoomEvent::TrackUnsubscribed { publication, participant });
         }
@@ -162,6 +164,10 @@ impl People {
             ..(*participant.0).clone()
         }));
         publications.iter().for_each(|publication| self.track_goes(publication, &gone));
+        if self.gone.len() == GONE {
+            self.gone.pop_front();
+        }
+        self.gone.push_back(gone.sid().to_owned());
         self.events.push_back(RoomEvent::ParticipantDisconnected(gone));
     }
 

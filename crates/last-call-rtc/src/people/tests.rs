@@ -148,9 +148,28 @@ fn media_ends_before_the_track_and_the_track_before_the_participant() {
     names(&mut people);
     let expected = ["TrackUnsubscribed", "TrackUnpublished", "ParticipantDisconnected"];
     assert_eq!(said(&mut people, &gone("PA_1", 2)), expected);
-    assert!(people.bound.is_empty(), "nothing is kept of who has left");
     people.unbound("TR_1");
     assert_eq!(names(&mut people), [""; 0]);
+    assert!(people.bound.is_empty(), "nothing is kept of who has left");
+}
+
+#[test]
+fn a_track_that_goes_and_comes_back_in_its_section_is_subscribed() {
+    let mut people = among(AutoSubscribe::All, &[info("PA_1", 1, &[sound("TR_1")])]);
+    people.bound("TR_1");
+    names(&mut people);
+    assert_eq!(said(&mut people, &info("PA_1", 2, &[])), ["TrackUnsubscribed", "TrackUnpublished"]);
+    assert_eq!(said(&mut people, &info("PA_1", 3, &[sound("TR_1")])), ["TrackPublished", "TrackSubscribed"]);
+}
+
+#[test]
+fn late_news_of_who_has_left_brings_nobody_back() {
+    let mut people = among(AutoSubscribe::All, &[info("PA_1", 1, &[])]);
+    assert_eq!(said(&mut people, &gone("PA_1", 3)), ["ParticipantDisconnected"]);
+    assert_eq!(said(&mut people, &info("PA_1", 2, &[])), [""; 0]);
+    assert_eq!(said(&mut people, &info("PA_2", 1, &[])), ["ParticipantConnected"]);
+    (3..1000).for_each(|sid| drop(said(&mut people, &info(&format!("PA_{sid}"), 1, &[]))));
+    assert!(people.gone.len() <= GONE);
 }
 
 #[test]
