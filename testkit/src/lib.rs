@@ -10,6 +10,7 @@
 //! | spoil a connection byte by byte or frame by frame | [`Relay`] |
 //! | cut a network cable | [`Netns`] |
 //! | be the network's DNS server | [`Dns`] |
+//! | relay media | [`TurnServer`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | be asked whether a worker takes a job | [`Decider`] |
 //! | look at a process that is nobody's child here | [`processes`] |
@@ -46,6 +47,7 @@ mod python;
 mod relay;
 mod skip;
 mod stub;
+mod turn;
 mod until;
 mod wire;
 
@@ -57,7 +59,7 @@ pub use decider::{Asked, Decided, Decider};
 pub use dns::Dns;
 pub use histogram::Histogram;
 pub use launch::{Launch, Signal, pid_1_possible};
-pub use livekit::{Api, LiveKit};
+pub use livekit::{Api, LiveKit, Settings};
 pub use machine::Machine;
 pub use netns::Netns;
 pub use peer::Peer;
@@ -66,4 +68,5 @@ pub use python::{Participant, Python};
 pub use relay::{Direction, Faults, Frame, Relay, Verdict};
 pub use skip::skip;
 pub use stub::{Answer, Event, Job, Offer, Options, Storm, Stub, Tally, Upgrade, What};
+pub use turn::{TurnServer, TurnTransport};
 pub use until::until;

@@ -39,6 +39,16 @@ pub struct LiveKit {
 struct Site {
     netns: Option<String>,
     ip: IpAddr,
+    settings: Settings,
+}
+
+/// What a server is configured with beyond what every test needs, in YAML.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Entries of the `rtc` map, each behind a comma: ", force_tcp: true".
+    pub rtc: String,
+    /// Lines of their own, each with its end.
+    pub lines: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +92,20 @@ impl LiveKit {
     /// # Panics
     /// As [`skip`](crate::skip()).
     pub fn or_skip() -> Result<Option<Self>> {
+        Self::with_or_skip(Settings::default())
+    }
+
+    /// As [`LiveKit::or_skip`], with settings of the test's own.
+    ///
+    /// # Errors
+    /// As [`LiveKit::or_skip`].
+    ///
+    /// # Panics
+    /// As [`skip`](crate::skip()).
+    pub fn with_or_skip(settings: Settings) -> Result<Option<Self>> {
+        let site = Site { netns: None, ip: Ipv4Addr::LOCALHOST.into(), settings };
         match Self::binary() {
-            Ok(_) => Self::start().map(Some),
+            Ok(_) => Self::start_at(site).map(Some),
             Err(missing) => {
                 crate::skip(missing);
                 Ok(None)
@@ -96,7 +118,7 @@ impl LiveKit {
     /// # Errors
     /// When the binary is missing or the server does not answer in a minute: with its log.
     pub fn start() -> Result<Self> {
-        Self::start_at(Site { netns: None, ip: Ipv4Addr::LOCALHOST.into() })
+        Self::start_at(Site { netns: None, ip: Ipv4Addr::LOCALHOST.into(), settings: Settings::default() })
     }
 
     /// Starts a server at the server's end of `net`, which workers reach over the cable. [`LiveKit::api`] works from
@@ -105,7 +127,8 @@ impl LiveKit {
     /// # Errors
     /// As [`LiveKit::start`].
     pub fn start_in(net: &Netns) -> Result<Self> {
-        Self::start_at(Site { netns: Some(net.server().to_owned()), ip: net.server_ip() })
+        let netns = Some(net.server().to_owned());
+        Self::start_at(Site { netns, ip: net.server_ip(), settings: Settings::default() })
     }
 
     fn start_at(site: Site) -> Result<Self> {
@@ -210,14 +233,15 @@ impl LiveKit {
 /// Starts the server and waits until its port answers. The configuration goes by the environment: it holds the secret.
 fn launch(binary: &PathBuf, site: &Site, ports: Ports) -> Result<Child> {
     let Ports { http, rtc_tcp, rtc_udp } = ports;
-    let Site { netns, ip } = site;
+    let Site { netns, ip, settings: Settings { rtc, lines } } = site;
     let addresses = if ip.is_loopback() { format!("[{ip}]") } else { format!("[127.0.0.1, {ip}]") };
     let config = format!(
         "port: {http}\n\
          bind_addresses: {addresses}\n\
          keys: {{{KEY}: {SECRET}}}\n\
          logging: {{level: info, component_levels: {{agents: debug}}, json: true}}\n\
-         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: {ip}, enable_loopback_candidate: true}}\n"
+         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: {ip}, enable_loopback_candidate: true{rtc}}}\n\
+         {lines}"
     );
     let launch = Launch::new(binary).env("LIVEKIT_CONFIG", config);
     let launch = match netns {

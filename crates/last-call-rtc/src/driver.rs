@@ -1,5 +1,7 @@
-//! The one file with sockets, a clock and tokio: it dials the signalling, moves datagrams and packets, keeps the time,
+//! The one place with sockets, a clock and tokio: it dials the signalling, moves datagrams and packets, keeps the time,
 //! and asks the engine what to do. Refuses to decide anything.
+
+mod socket;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use url::Url;
 
+use self::socket::Ways;
 use crate::engine::{Command, Dial, Engine, EngineInput, EngineOutput, Failure, Heard};
 use crate::ladder::Generation;
 use crate::session::Which;
@@ -79,6 +82,7 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
     let (to_hear, mut heard) = mpsc::unbounded_channel();
     let signalling = tokio::spawn(signalling(to_say, to_hear));
     let mut sockets = Sockets::default();
+    let (mut ways, mut from_ways) = Ways::new();
     loop {
         let mut deadline = None;
         while let Some(output) = engine.poll() {
@@ -102,6 +106,7 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
                 EngineOutput::Transmit(which, transmit) => {
                     sockets.send(which, transmit.destination, &transmit.contents)
                 }
+                EngineOutput::Socket(id, action) => ways.act(id, action),
                 EngineOutput::Timeout(at) => {
                     deadline = Some(at);
                     break;
@@ -124,6 +129,9 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
             ready = sockets.readable() => sockets.receive(ready, &mut engine),
             Some((generation, heard)) = heard.recv() => {
                 engine.input(Instant::now(), EngineInput::Heard(generation, heard));
+            }
+            Some((id, news)) = from_ways.recv() => {
+                engine.input(Instant::now(), EngineInput::Route(id, news));
             }
             command = next(&mut commands) => match command {
                 Some(command) => engine.input(Instant::now(), EngineInput::Command(command)),

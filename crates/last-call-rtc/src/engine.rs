@@ -3,6 +3,7 @@
 
 mod data;
 mod media;
+mod routes;
 mod rpc;
 mod signal;
 mod steps;
@@ -33,6 +34,7 @@ use crate::event::{Publication, RoomEvent};
 use crate::ladder::{Generation, Input};
 use crate::people::People;
 use crate::room::{PublishOptions, RoomOptions};
+use crate::routes::{RouteId, RouteNews, Routes, SocketAction};
 use crate::rpc::{Invocation, RpcError};
 use crate::session::{Session, SessionOutput, Which};
 use crate::shared::Shared;
@@ -122,6 +124,8 @@ pub(crate) enum EngineInput {
     /// What one signalling socket says.
     Heard(Generation, Heard),
     Command(Command),
+    /// Of a socket that [`EngineOutput::Socket`] asked for.
+    Route(RouteId, RouteNews),
     /// Nobody holds the room any more.
     Abandoned,
     Timeout,
@@ -173,6 +177,8 @@ pub(crate) enum EngineOutput {
     /// The session is as it was: requests that waited may go.
     Resumed,
     Transmit(Which, Transmit),
+    /// For a way beside UDP.
+    Socket(RouteId, SocketAction),
     /// Nothing more until then.
     Timeout(Instant),
     /// The room is over. These wait until the server has been told.
@@ -188,6 +194,7 @@ enum Due {
     Resume(Generation, ReconnectReason),
     Abandon,
     Resumed,
+    Socket(RouteId, SocketAction),
     Finished,
 }
 
@@ -195,6 +202,7 @@ pub(crate) struct Engine {
     dial: Dial,
     options: RoomOptions,
     session: Session,
+    routes: Routes,
     people: People,
     steps: Steps,
     media: Media,
@@ -216,6 +224,7 @@ impl Engine {
         options.red &= options.e2ee.is_none();
         let mut engine = Self {
             session: Session::new(now, options.red, dial.single),
+            routes: Routes::new(options.relay_only),
             people: People::new(options.auto_subscribe),
             steps: Steps::new(now, options.connect_within),
             media: Media::new(now),
@@ -235,7 +244,9 @@ impl Engine {
     }
 
     pub(crate) fn add_local_candidate(&mut self, which: Which, candidate: Candidate) {
-        if let Some(peer) = self.session.peer(which) {
+        if !self.options.relay_only
+            && let Some(peer) = self.session.peer(which)
+        {
             peer.add_local_candidate(candidate);
         }
     }
@@ -262,6 +273,10 @@ impl Engine {
             EngineInput::Bound => self.on_bound(),
             EngineInput::Heard(generation, heard) => self.on_heard(generation, heard),
             EngineInput::Command(command) => self.on_command(command),
+            EngineInput::Route(id, news) => {
+                self.routes.news(now, id, news);
+                self.drain_routes();
+            }
             EngineInput::Abandoned => self.leave(),
             EngineInput::Timeout => self.on_timeout(),
         }
@@ -298,6 +313,8 @@ impl Engine {
 
     fn on_timeout(&mut self) {
         self.session.timeout(self.now);
+        self.routes.timeout(self.now);
+        self.drain_routes();
         self.drain_session();
         for input in self.steps.due(self.now) {
             self.step(input);
@@ -337,9 +354,14 @@ impl Engine {
             match output {
                 SessionOutput::Signal(request) => self.signal(request),
                 SessionOutput::Connected => {
+                    self.routes.connected(self.now);
                     self.step(Input::PeerConnected { generation: self.steps.generation() })
                 }
-                SessionOutput::Lost => self.step(Input::PeerFailed { generation: self.steps.generation() }),
+                SessionOutput::Lost => {
+                    self.routes.seek(self.now);
+                    self.step(Input::PeerFailed { generation: self.steps.generation() });
+                }
+                SessionOutput::Passive(which, address) => self.routes.passive(which, address),
                 SessionOutput::Bound(sid) => self.people.bound(&sid),
                 SessionOutput::Unbound(sid) => self.people.unbound(&sid),
                 SessionOutput::Media(sid, packet) => {
@@ -354,9 +376,12 @@ impl Engine {
 
     /// What is to be done next; to be called until it is a timeout.
     pub(crate) fn poll(&mut self) -> Option<EngineOutput> {
-        if let Some((which, transmit)) = self.session.poll_transmit() {
-            return Some(EngineOutput::Transmit(which, transmit));
+        while let Some((which, transmit)) = self.session.poll_transmit() {
+            if !self.routes.send(self.now, which, &transmit) {
+                return Some(EngineOutput::Transmit(which, transmit));
+            }
         }
+        self.drain_routes();
         if let Some(due) = self.due.pop_front() {
             return Some(match due {
                 Due::Bind => {
@@ -371,6 +396,7 @@ impl Engine {
                 Due::Resume(generation, reason) => EngineOutput::Resume(generation, reason),
                 Due::Abandon => EngineOutput::Abandon,
                 Due::Resumed => EngineOutput::Resumed,
+                Due::Socket(id, action) => EngineOutput::Socket(id, action),
                 Due::Finished => EngineOutput::Finished(std::mem::take(&mut self.left)),
             });
         }
@@ -380,6 +406,7 @@ impl Engine {
             self.media.deadline(),
             self.data.deadline(),
             self.remote.deadline(),
+            self.routes.deadline(),
         ];
         deadlines.into_iter().flatten().min().map(EngineOutput::Timeout)
     }

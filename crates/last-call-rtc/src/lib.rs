@@ -1,8 +1,8 @@
 //! A LiveKit room participant in pure Rust: it joins a room, publishes and hears audio, sends and receives data, and
 //! keeps its place through what networks do.
 //!
-//! Owns the room client; refuses to know of jobs and workers: `last-call` does. The engine is sans-IO; the one file
-//! that names sockets, clocks and tokio is `driver.rs`.
+//! Owns the room client; refuses to know of jobs and workers: `last-call` does. The engine is sans-IO; the one place
+//! that names sockets, clocks and tokio is `driver`.
 
 mod audio;
 mod data;
@@ -15,12 +15,11 @@ mod ladder;
 mod peer;
 mod people;
 mod room;
+mod routes;
 mod rpc;
 mod session;
 mod shared;
-#[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes by a relay yet"))]
 mod turn;
-#[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes over TCP yet"))]
 mod wire;
 
 pub use audio::{AudioError, AudioFrame, AudioSource, AudioStream, AudioStreamOptions};

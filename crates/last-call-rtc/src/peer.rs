@@ -186,7 +186,7 @@ impl Peer {
             .set_rtp_mode(true)
             .set_stats_interval(None)
             .build(now);
-        Self {
+        let mut peer = Self {
             rtc,
             wanted: Wanted::default(),
             pending: None,
@@ -200,11 +200,19 @@ impl Peer {
             lost: false,
             broken: false,
             now,
-        }
+        };
+        // Before its first timeout ICE has no clock, and candidates that come late wait for ever.
+        peer.broken = peer.timeout(now).is_err();
+        peer
     }
 
     pub(crate) fn add_local_candidate(&mut self, candidate: Candidate) {
         self.rtc.add_local_candidate(candidate);
+    }
+
+    /// The connection can't be reached there any more.
+    pub(crate) fn remove_local_candidate(&mut self, candidate: &Candidate) {
+        self.rtc.direct_api().invalidate_candidate(candidate);
     }
 
     /// The three channels, in the next offer.

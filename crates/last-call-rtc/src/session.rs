@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest};
+use str0m::Candidate;
 use str0m::media::{MediaKind, Mid};
-use str0m::net::{Protocol, Transmit};
+use str0m::net::{Protocol, TcpType, Transmit};
 
 use crate::peer::{Label, MediaPacket, Outgoing, Peer, PeerOutput};
 
@@ -40,6 +41,8 @@ pub(crate) enum SessionOutput {
     Open,
     Data(Label, Vec<u8>),
     Writable,
+    /// The server takes connections of TCP there.
+    Passive(Which, SocketAddr),
 }
 
 pub(crate) struct Session {
@@ -107,8 +110,12 @@ impl Session {
 
     pub(crate) fn on_answer(&mut self, answer: &SessionDescription) {
         match self.publisher.answer(answer) {
-            Ok(()) if self.is_single() => self.bind(&answer.mid_to_track_id),
-            Ok(()) => {}
+            Ok(()) => {
+                self.find_passive(Which::Publisher, &answer.sdp);
+                if self.is_single() {
+                    self.bind(&answer.mid_to_track_id);
+                }
+            }
             Err(error) => tracing::debug!(%error, "an answer of the server's is left out"),
         }
         self.negotiate();
@@ -123,6 +130,7 @@ impl Session {
         match subscriber.accept(offer) {
             Ok(answer) => {
                 self.outputs.push_back(SessionOutput::Signal(Request::Answer(answer)));
+                self.find_passive(Which::Subscriber, &offer.sdp);
                 self.bind(&offer.mid_to_track_id);
             }
             Err(error) => tracing::warn!(%error, "an offer of the server's is left out"),
@@ -136,6 +144,15 @@ impl Session {
         if let Some(peer) = self.peer(which) {
             peer.add_remote_candidate(&candidate);
         }
+        self.find_passive(which, &candidate);
+    }
+
+    /// Tells of the candidates in a description, or of the only one, that wait for a connection of TCP.
+    fn find_passive(&mut self, which: Which, text: &str) {
+        let candidate = |line: &str| Candidate::from_sdp_string(line.strip_prefix("a=").unwrap_or(line)).ok();
+        let candidates = text.lines().filter(|line| line.contains("candidate:")).filter_map(candidate);
+        let passive = candidates.filter(|candidate| candidate.tcptype() == Some(TcpType::Passive));
+        self.outputs.extend(passive.map(|candidate| SessionOutput::Passive(which, candidate.addr())));
     }
 
     /// The server needs more sections to send with, or only an offer to answer (rtc.md, G1).

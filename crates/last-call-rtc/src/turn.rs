@@ -10,10 +10,10 @@
 //! Over a stream no channel is bound: ChannelData is padded to four bytes there (RFC 8656 §12.5), and turn-types
 //! 0.7.3 neither writes nor skips the padding. Send and Data indications take their place, 32 bytes longer.
 
+mod endpoint;
 mod session;
 #[cfg(test)]
 mod tests;
-mod url;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use turn_client_proto::tcp::TurnClientTcp;
 use turn_client_proto::types::TurnCredentials;
 use turn_client_proto::udp::TurnClientUdp;
 
-pub(crate) use url::Transport;
+pub(crate) use endpoint::{Endpoint, Transport};
 
 /// Peers that permissions are asked for; payloads to further ones are dropped. A LiveKit server has a handful of
 /// addresses.
@@ -145,8 +145,7 @@ impl Turn {
         self.advance(now);
     }
 
-    /// Takes a datagram, or the next bytes of the stream in any cut. An empty slice is nothing; the end of a stream
-    /// is [`Turn::closed`].
+    /// Takes a datagram, or the next bytes of the stream in any cut. An empty slice is nothing.
     pub(crate) fn receive(&mut self, bytes: &[u8], now: Instant) {
         if self.over || bytes.is_empty() {
             return;
@@ -189,12 +188,6 @@ impl Turn {
         // Without an allocation there is nothing to give back.
         let _ = self.client.delete(at);
         self.transmit_all(at);
-        self.fail(TurnFailure::Ended);
-    }
-
-    /// The transport ended.
-    #[expect(dead_code, reason = "a relay over TCP or TLS that closes: for whoever holds its socket")]
-    pub(crate) fn closed(&mut self) {
         self.fail(TurnFailure::Ended);
     }
 }

@@ -6,13 +6,10 @@
 #[cfg(test)]
 mod tests;
 
-/// The longest payload that a frame can carry, in bytes.
-pub(crate) const MAX_PAYLOAD: usize = u16::MAX as usize;
-
 /// Bytes of the length in front of each payload.
 const HEADER: usize = 2;
 
-/// The payload is longer than [`MAX_PAYLOAD`].
+/// The payload is longer than a frame can carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a packet of {0} bytes does not fit a frame, which carries 65535 at most")]
 pub(crate) struct TooLong(pub(crate) usize);

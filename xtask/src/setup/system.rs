@@ -49,6 +49,12 @@ const LINUX: &[Need] = &[
         packages: Some(["musl-tools", "musl-gcc", ""]),
     },
     Need {
+        name: "turnserver",
+        reason: "reach a room by a relay (coturn; no test needs it as a service)",
+        probe: || on_path("turnserver"),
+        packages: Some(["coturn", "coturn", ""]),
+    },
+    Need {
         name: "chromium",
         reason: "open the server's page",
         probe: || ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path),

@@ -25,6 +25,8 @@ impl Engine {
         } else {
             self.people.joined(join);
         }
+        self.routes.set_relays(&join.ice_servers);
+        self.routes.begin(self.now, self.session.peers());
         self.trailer = join.sif_trailer.clone().into();
         self.data.joined();
         if !self.unoffered {

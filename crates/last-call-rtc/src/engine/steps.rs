@@ -74,6 +74,7 @@ impl Engine {
         match output {
             Output::Join { generation } => {
                 self.steps.generation = generation;
+                self.routes.end(self.now);
                 self.session = Session::new(self.now, self.options.red, self.dial.single);
                 self.due.extend([Due::Bind, Due::Join(generation)]);
             }
@@ -91,7 +92,10 @@ impl Engine {
                 };
                 self.signal(Request::SyncState(state));
             }
-            Output::RestartIce { .. } => self.session.restart_ice(),
+            Output::RestartIce { .. } => {
+                self.session.restart_ice();
+                self.routes.restarted(self.now);
+            }
             Output::ReplayReliable => self.replay_data(self.steps.heard),
             Output::Republish => self.publish_again(),
             Output::SendLeave => self.goodbye(),
@@ -142,6 +146,8 @@ impl Engine {
         };
         self.shared.tell(&RoomEvent::Disconnected { reason });
         self.media.end();
+        self.routes.end(self.now);
+        self.drain_routes();
         self.due.push_back(Due::Finished);
     }
 
@@ -157,6 +163,7 @@ impl Engine {
             }
             Heard::Resumed(response) => {
                 self.steps.heard = response.last_message_seq;
+                self.routes.set_relays(&response.ice_servers);
                 self.step(Input::SignalResumed { generation });
             }
             Heard::Failed { failure, error } => self.on_failed(generation, failure, error),

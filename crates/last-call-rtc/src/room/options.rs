@@ -28,6 +28,9 @@ pub struct RoomOptions {
     /// End-to-end encryption of audio and data: everybody in the room needs the same keys, and the server has none. Audio is
     /// then sent once ([`RoomOptions::red`] counts as false). Default: none.
     pub e2ee: Option<E2ee>,
+    /// Media goes by the server's relays (TURN) and no other way: for networks that must not see where it goes. Else they
+    /// are tried where the direct way does not stand within a second. Default: false.
+    pub relay_only: bool,
     /// How long a join may take, with all of its attempts. Default: 15 s.
     pub connect_within: Duration,
 }
@@ -39,6 +42,7 @@ impl Default for RoomOptions {
             single_peer_connection: true,
             red: true,
             e2ee: None,
+            relay_only: false,
             connect_within: Duration::from_secs(15),
         }
     }

@@ -1,6 +1,6 @@
 //! The client in conversation with turn-server-proto's server, on a clock of its own.
 
-use super::url::TurnUrl;
+use super::endpoint::Endpoint;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -269,7 +269,7 @@ fn long_credentials_are_refused() {
 
 #[test]
 fn urls_of_relays() {
-    let read = |url: &str| TurnUrl::parse(url).map(|url| (url.host, url.port, url.transport));
+    let read = |url: &str| Endpoint::parse(url).map(|url| (url.host, url.port, url.transport));
     let host = || "relay.example.org".to_owned();
     assert_eq!(read("turn:relay.example.org"), Ok((host(), 3478, Transport::Udp)));
     assert_eq!(read("turn:relay.example.org:443?transport=udp"), Ok((host(), 443, Transport::Udp)));
@@ -281,7 +281,7 @@ fn urls_of_relays() {
 
 #[test]
 fn urls_that_are_none_say_why() {
-    let error = |url: &str| TurnUrl::parse(url).unwrap_err().to_string();
+    let error = |url: &str| Endpoint::parse(url).unwrap_err().to_string();
     assert!(error("stun:stun.example.org").contains("starts with turn:"));
     assert!(error("nonsense").contains("starts with turn:"));
     for none in
@@ -302,8 +302,8 @@ fn urls_that_are_none_say_why() {
 proptest! {
     #[test]
     fn no_url_panics(url in "\\PC{0,40}", tail in "(turns?:)?[\\[\\]a-z0-9:.?=@]{0,30}") {
-        let _ = TurnUrl::parse(&url);
-        let _ = TurnUrl::parse(&tail);
+        let _ = Endpoint::parse(&url);
+        let _ = Endpoint::parse(&tail);
     }
 
     #[test]

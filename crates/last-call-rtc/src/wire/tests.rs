@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The longest payload.
+const MOST: usize = u16::MAX as usize;
+
 fn all(framer: &mut Framer) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     while let Some(payload) = framer.next() {
@@ -23,12 +26,12 @@ fn the_length_stands_in_front_big_endian() {
 #[test]
 fn the_longest_packet_fits_and_one_byte_more_does_not() {
     let mut out = Vec::new();
-    assert_eq!(frame(&vec![0; MAX_PAYLOAD + 1], &mut out), Err(TooLong(65536)));
+    assert_eq!(frame(&vec![0; MOST + 1], &mut out), Err(TooLong(65536)));
     assert!(out.is_empty());
-    frame(&vec![1; MAX_PAYLOAD], &mut out).unwrap();
+    frame(&vec![1; MOST], &mut out).unwrap();
     let mut framer = Framer::new();
     framer.push(&out);
-    assert_eq!(all(&mut framer), [vec![1; MAX_PAYLOAD]]);
+    assert_eq!(all(&mut framer), [vec![1; MOST]]);
 }
 
 #[test]
@@ -70,7 +73,7 @@ proptest! {
         let mut framer = Framer::new();
         for bytes in &pushes {
             framer.push(bytes);
-            prop_assert!(framer.buffer.len() <= HEADER + MAX_PAYLOAD + bytes.len());
+            prop_assert!(framer.buffer.len() <= HEADER + MOST + bytes.len());
             all(&mut framer);
         }
     }

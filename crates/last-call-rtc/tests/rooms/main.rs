@@ -4,6 +4,7 @@
 
 mod audio;
 mod data;
+mod firewall;
 mod interop;
 mod older;
 mod people;

@@ -20,7 +20,7 @@ pub(crate) enum Transport {
 
 /// A relay's address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct TurnUrl {
+pub(crate) struct Endpoint {
     /// A name or an address, without the brackets of IPv6.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -29,7 +29,7 @@ pub(crate) struct TurnUrl {
 
 /// What is wrong with an ICE server URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TurnUrlError {
+pub(crate) enum EndpointError {
     /// Neither `turn:` nor `turns:`.
     #[error("{0:?} is no relay: its URL starts with turn: or turns:")]
     Scheme(String),
@@ -44,23 +44,23 @@ pub(crate) enum TurnUrlError {
     Transport(String),
 }
 
-impl TurnUrl {
+impl Endpoint {
     /// Reads a URL. `turn:` goes over UDP where no transport is named, `turns:` over TLS.
-    pub(crate) fn parse(url: &str) -> Result<Self, TurnUrlError> {
-        let (scheme, rest) = url.split_once(':').ok_or_else(|| TurnUrlError::Scheme(shown(url)))?;
+    pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
+        let (scheme, rest) = url.split_once(':').ok_or_else(|| EndpointError::Scheme(shown(url)))?;
         let tls = if scheme.eq_ignore_ascii_case("turns") {
             true
         } else if scheme.eq_ignore_ascii_case("turn") {
             false
         } else {
-            return Err(TurnUrlError::Scheme(shown(url)));
+            return Err(EndpointError::Scheme(shown(url)));
         };
         let (address, query) =
             rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
-        let transport = transport(tls, query).ok_or_else(|| TurnUrlError::Transport(shown(url)))?;
-        let (host, port) = split(address).ok_or_else(|| TurnUrlError::Host(shown(url)))?;
+        let transport = transport(tls, query).ok_or_else(|| EndpointError::Transport(shown(url)))?;
+        let (host, port) = split(address).ok_or_else(|| EndpointError::Host(shown(url)))?;
         let default = if tls { TLS_PORT } else { PORT };
-        let port = port.map_or(Some(default), number).ok_or_else(|| TurnUrlError::Port(shown(url)))?;
+        let port = port.map_or(Some(default), number).ok_or_else(|| EndpointError::Port(shown(url)))?;
         Ok(Self { host: host.to_owned(), port, transport })
     }
 }
