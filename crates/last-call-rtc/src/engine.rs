@@ -33,7 +33,7 @@ use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
 use crate::ladder::{Generation, Input};
 use crate::people::People;
-use crate::room::{PublishOptions, RoomOptions};
+use crate::room::{PublishOptions, RoomOptions, Simulation};
 use crate::routes::{RouteId, RouteNews, Routes, SocketAction};
 use crate::rpc::{Invocation, RpcError};
 use crate::session::{Session, SessionOutput, Which};
@@ -113,6 +113,7 @@ pub(crate) enum Command {
         result: Result<String, RpcError>,
     },
     NetworkChanged,
+    Simulate(Simulation),
     Leave {
         reply: oneshot::Sender<()>,
     },
@@ -304,6 +305,7 @@ impl Engine {
             Command::Offer { method, invocations } => self.offer_method(method, invocations),
             Command::Answer { caller, id, result } => self.respond(&caller, &id, result),
             Command::NetworkChanged => self.step(Input::NetworkChanged),
+            Command::Simulate(simulation) => self.signal(Request::Simulate(simulation.request())),
             Command::Leave { reply } => {
                 self.left.push(reply);
                 self.leave();

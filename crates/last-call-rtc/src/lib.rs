@@ -30,5 +30,5 @@ pub use event::{
     TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod};
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, Simulation};
 pub use rpc::RpcError;

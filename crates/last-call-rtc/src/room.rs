@@ -3,6 +3,7 @@
 
 mod options;
 mod rpc;
+mod simulation;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
 pub use self::rpc::{RpcCall, RpcMethod};
+pub use self::simulation::Simulation;
 use crate::audio::{AudioSource, AudioStream, AudioStreamOptions};
 use crate::driver;
 use crate::engine::{Command, Dial, Engine, Reply};
@@ -243,6 +245,11 @@ impl Room {
     /// seconds later.
     pub fn network_changed(&self) {
         self.tell(Command::NetworkChanged);
+    }
+
+    /// Asks the server to fail, for tests of what an agent does then. Nothing says that it will.
+    pub fn simulate(&self, what: Simulation) {
+        self.tell(Command::Simulate(what));
     }
 
     /// Leaves the room; returns when the server has been told. At once if it is over.

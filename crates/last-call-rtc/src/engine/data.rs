@@ -78,6 +78,9 @@ pub(super) struct Data {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     reliable: Queue<Reliable>,
+    /// The connection is being mended: whether this session goes on or another begins, nobody knows yet, and what is
+    /// written to one that ends is lost.
+    held: bool,
     lossy: Queue<Bytes>,
     asked: BTreeMap<u32, Asked>,
     last_request: u32,
@@ -145,6 +148,12 @@ impl Engine {
         self.flush_data();
     }
 
+    /// Keeps reliable packets while the connection is mended.
+    pub(super) fn hold_data(&mut self, held: bool) {
+        self.data.held = held;
+        self.flush_data();
+    }
+
     /// Writes what waits, as far as the channels take it.
     pub(super) fn flush_data(&mut self) {
         while let Some((message, ..)) = self.data.lossy.waiting.front() {
@@ -153,7 +162,9 @@ impl Engine {
             }
             self.data.lossy.pop();
         }
-        while let Some((next, ..)) = self.data.reliable.waiting.front_mut() {
+        while let Some((next, ..)) = self.data.reliable.waiting.front_mut()
+            && !self.data.held
+        {
             let (message, new) = match next {
                 Reliable::New(packet) => (self.data.outbox.stamp(packet), true),
                 Reliable::Again(message) => (message.clone(), false),

@@ -116,14 +116,22 @@ impl Engine {
                 self.shared.keep(&self.people);
                 self.shared.joined(Ok(()));
             }
-            News::Reconnecting => self.shared.tell(&RoomEvent::Reconnecting),
+            News::Reconnecting => {
+                self.hold_data(true);
+                self.shared.tell(&RoomEvent::Reconnecting);
+            }
             News::Resumed => {
                 self.due.push_back(Due::Resumed);
-                self.shared.tell(&RoomEvent::Reconnected);
+                self.mended();
             }
-            News::Reconnected => self.shared.tell(&RoomEvent::Reconnected),
+            News::Reconnected => self.mended(),
             News::Disconnected(ended) => self.over(ended),
         }
+    }
+
+    fn mended(&mut self) {
+        self.hold_data(false);
+        self.shared.tell(&RoomEvent::Reconnected);
     }
 
     fn over(&mut self, ended: Ended) {
