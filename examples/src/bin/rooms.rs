@@ -1,5 +1,5 @@
 //! What `cargo xtask bench rooms` measures: many rooms in one process, without a worker. The same as
-//! bench/peers/python_rooms.py, and Node's beside it.
+//! bench/peers/python_rooms.py and node_rooms.mjs beside it.
 //!
 //! `rooms echo|call|pair`, with LIVEKIT_URL; says "up", reads tokens from standard input, a line each, up to an empty one.
 //! `echo` plays back in each room what it hears; `call` sings in each room, says "hears N" when all of them echo, and at the
