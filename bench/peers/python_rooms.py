@@ -63,7 +63,8 @@ async def way(speaker: rtc.Room, listener: "tuple[rtc.Room, asyncio.Future[rtc.T
             if loud:
                 said.append(time.monotonic())
             await source.capture_frame(frames[loud])
-            index, due = index + 1, due + 0.02
+            # What comes late is not caught up with: it would wait in the source, and be counted.
+            index, due = index + 1, max(due + 0.02, time.monotonic() - 0.005)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     speaking = asyncio.create_task(speak())

@@ -5,7 +5,8 @@
 //! | run a program from outside and see what it says, when, and how it ends | [`Child`], [`Launch`] |
 //! | play the dispatcher's side of `/agent`, with any fault | [`Stub`] |
 //! | dispatch on the real server | [`LiveKit`] |
-//! | use the official Python SDK | [`Python`] |
+//! | use the official Python SDK, or Node packages | [`Python`], [`Node`] |
+//! | be in a room with somebody on an official SDK | [`Sdk`], [`Participant`] |
 //! | run a worker of LiveKit's own SDKs | [`Peer`] |
 //! | spoil a connection byte by byte or frame by frame | [`Relay`] |
 //! | cut a network cable | [`Netns`] |
@@ -40,6 +41,8 @@ mod livekit;
 mod log;
 mod machine;
 mod netns;
+mod node;
+mod participant;
 mod peer;
 pub mod processes;
 mod proxy;
@@ -62,9 +65,11 @@ pub use launch::{Launch, Signal, pid_1_possible};
 pub use livekit::{Api, LiveKit, Settings};
 pub use machine::Machine;
 pub use netns::Netns;
+pub use node::Node;
+pub use participant::{Participant, Sdk};
 pub use peer::Peer;
 pub use proxy::{Connect, Proxy};
-pub use python::{Participant, Python};
+pub use python::Python;
 pub use relay::{Direction, Faults, Frame, Relay, Verdict};
 pub use skip::skip;
 pub use stub::{Answer, Event, Job, Offer, Options, Storm, Stub, Tally, Upgrade, What};

@@ -2,30 +2,21 @@
 //! system's interpreter: the versions are those of `testkit/python/requirements.txt`.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::child::{Child, Exit};
 use crate::launch::Launch;
 use crate::livekit::{LiveKit, cache};
+use crate::participant::{Participant, SCRIPT};
 
 /// Names another interpreter.
 const INTERPRETER: &str = "LAST_CALL_PYTHON";
-/// How long a script may take to start and to do one thing; importing the SDK takes a second or two, and joining another.
-const SCRIPT: Duration = Duration::from_secs(60);
 
 /// The interpreter of the environment that `cargo xtask setup` makes.
 #[derive(Clone, Debug)]
 pub struct Python {
     interpreter: PathBuf,
-}
-
-/// Somebody in a room. Leaves when dropped.
-#[derive(Debug)]
-pub struct Participant {
-    child: Child,
 }
 
 impl Python {
@@ -82,38 +73,11 @@ impl Python {
     /// # Errors
     /// What the script says.
     pub fn join_with(&self, url: &str, token: &str, publish: bool) -> Result<Participant> {
-        let launch = self.participant(url, token);
-        let child = if publish { launch.arg("publish") } else { launch }.spawn()?;
-        let done = if publish { "published " } else { "joined " };
-        child.wait_for_line(|line| line.starts_with(done), SCRIPT)?;
-        Ok(Participant { child })
-    }
-
-    /// As [`Python::join`], with a tone of 440 Hz; and it says what the others sound like ("hears IDENTITY HERTZ SHARE"),
-    /// and sends data of the topic "ping" back with the topic "pong".
-    ///
-    /// # Errors
-    /// What the script says.
-    pub fn join_listening(&self, server: &LiveKit, room: &str, identity: &str) -> Result<Participant> {
-        self.join_encrypted(server, room, identity, "")
-    }
-
-    /// As [`Python::join_listening`], encrypted end to end with this key, unless it is empty.
-    ///
-    /// # Errors
-    /// What the script says.
-    pub fn join_encrypted(
-        &self,
-        server: &LiveKit,
-        room: &str,
-        identity: &str,
-        key: &str,
-    ) -> Result<Participant> {
-        let launch =
-            self.participant(&server.url(), &server.token(room, identity)?).env("LIVEKIT_E2EE_KEY", key);
-        let child = launch.args(["publish", "listen"]).spawn()?;
-        child.wait_for_line(|line| line.starts_with("published "), SCRIPT)?;
-        Ok(Participant { child })
+        if publish {
+            Participant::start(self.participant().arg("publish"), url, token, "published ", 1)
+        } else {
+            Participant::start(self.participant(), url, token, "joined ", 1)
+        }
     }
 
     /// As [`Python::join`], in many rooms, with one process for all of them.
@@ -122,48 +86,11 @@ impl Python {
     /// What the script says.
     pub fn join_all(&self, server: &LiveKit, rooms: &[String], identity: &str) -> Result<Participant> {
         let tokens: Result<Vec<_>> = rooms.iter().map(|room| server.token(room, identity)).collect();
-        let child = self.participant(&server.url(), &tokens?.join(" ")).spawn()?;
-        let mut left = rooms.len();
-        let all = |line: &str| {
-            left -= usize::from(line.starts_with("joined "));
-            left == 0
-        };
-        child.wait_for_line(all, SCRIPT)?;
-        Ok(Participant { child })
+        Participant::start(self.participant(), &server.url(), &tokens?.join(" "), "joined ", rooms.len())
     }
 
-    fn participant(&self, url: &str, token: &str) -> Launch {
-        let launch = self.source(include_str!("../python/participant.py")).stdin();
-        launch.env("LIVEKIT_URL", url).env("LIVEKIT_TOKEN", token)
-    }
-}
-
-impl Participant {
-    /// The process, its lines and its signals: a killed participant leaves without a word.
-    pub fn child(&self) -> &Child {
-        &self.child
-    }
-
-    /// Waits until it hears `identity`, of another, sing a clear tone of `hertz`.
-    ///
-    /// # Errors
-    /// When it does not within a minute: with what it said.
-    pub fn hears(&self, identity: &str, hertz: u32) -> Result<()> {
-        let clear = |line: &str| {
-            let mut words = line.split(' ');
-            (words.next(), words.next(), words.next())
-                == (Some("hears"), Some(identity), Some(&hertz.to_string()))
-                && words.next().and_then(|share| share.parse::<f64>().ok()).is_some_and(|share| share > 0.9)
-        };
-        self.child.wait_for_line(clear, SCRIPT).map(drop)
-    }
-
-    /// Leaves the room and waits until that is done.
-    ///
-    /// # Errors
-    /// When the script does not end.
-    pub fn leave(mut self) -> Result<Exit> {
-        self.child.close_stdin();
-        self.child.wait(SCRIPT)
+    /// testkit/python/participant.py, still without a room.
+    pub(crate) fn participant(&self) -> Launch {
+        self.source(include_str!("../python/participant.py"))
     }
 }

@@ -1,5 +1,5 @@
 //! What `cargo xtask bench rooms` measures: many rooms in one process, without a worker. The same as
-//! bench/peers/python_rooms.py, and Node's beside it.
+//! bench/peers/python_rooms.py and node_rooms.mjs beside it.
 //!
 //! `rooms echo|call|pair`, with LIVEKIT_URL; says "up", reads tokens from standard input, a line each, up to an empty one.
 //! `echo` plays back in each room what it hears; `call` sings in each room, says "hears N" when all of them echo, and at the
@@ -191,6 +191,8 @@ async fn way(speaker: &Room, listener: &Room) -> Outcome<Vec<f64>> {
     let (said, mut bursts) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut every = tokio::time::interval(Duration::from_millis(20));
+        // What comes late is not caught up with: it would wait in the source, and be counted.
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for index in 0_u32.. {
             every.tick().await;
             let loud = index % 13 == 12;

@@ -1,7 +1,7 @@
 //! The example `echo`: a job that joins its room, hears its caller and is heard.
 
 use anyhow::Result;
-use last_call_testkit::{Launch, LiveKit, Python, Signal, proto, skip};
+use last_call_testkit::{Launch, LiveKit, Python, Sdk, Signal, proto, skip};
 use serde_json::json;
 
 use crate::scene::{LONG, eventually};
@@ -20,7 +20,7 @@ fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported()
         let worker = launch.spawn()?;
         worker.wait_for_line(|line| line.contains("\"message\":\"registered\""), LONG)?;
         let room = format!("echo-{runner}");
-        let caller = python.join_listening(&server, &room, "caller")?;
+        let caller = Sdk::python()?.join_listening(&server, &room, "caller")?;
         let agent = eventually("an agent in the room", || {
             let participants = server.api().list_participants(&room)?;
             Ok(participants.into_iter().find(|one| one.kind() == proto::participant_info::Kind::Agent))

@@ -1,21 +1,23 @@
-//! `cargo xtask bench rooms`: what a call costs in its room, and how long it takes to be heard, beside the Python SDK.
+//! `cargo xtask bench rooms`: what a call costs in its room, and how long it takes to be heard, beside LiveKit's SDKs.
 //!
-//! Owns the scenes. Refuses to count the caller: it is another process, the same for both.
+//! Owns the scenes. Refuses to count the caller: it is another process, the same for all.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use last_call_testkit::{Child, Histogram, Launch, LiveKit, Python};
+use last_call_testkit::{Child, Histogram, Launch, LiveKit, Node, Python};
 use serde::Deserialize;
 
 use super::report::{Promise, Report};
 use super::rig::{PATIENCE, Subject, rest};
 use super::tree::Tree;
 use super::{plot, results};
+use crate::workspace;
 
 const OURS: &str = "last-call";
 const PYTHON: &str = "livekit (Python)";
+const NODE: &str = "@livekit/rtc-node";
 /// Of a call, over a process without one.
 const MIB: f64 = 0.8;
 /// Of what the Python SDK takes, for the same call.
@@ -25,7 +27,7 @@ const WATCHED: Duration = Duration::from_secs(20);
 
 /// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, the time of a join,
 /// and the way of a sound from the source of one participant to the stream of another, jitter buffer included; beside LiveKit's
-/// Python SDK, which does the same, on the same server.
+/// SDKs for Python and Node, which do the same, on the same server.
 ///
 /// The results are kept as bench/results/rooms.json and drawn as bench/results/rooms.svg, unless the run is quick.
 #[derive(Parser)]
@@ -70,40 +72,43 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     let ours = Subject::ours(OURS, "last-call-examples", "rooms", Vec::new())?;
     let program = ours.program().to_owned();
     let ours = Program { name: OURS, launch: Box::new(move |mode| Launch::new(&program).arg(mode)) };
-    let python = Python::find()?;
-    let script =
-        move |mode: &str| python.source(include_str!("../../../bench/peers/python_rooms.py")).arg(mode);
-    let theirs = Program { name: PYTHON, launch: Box::new(script) };
+    let (python, node) = (python()?, node()?);
     let server = LiveKit::start()?;
     let mut report = Report::begin();
     report.section("a join, and the way of a sound");
-    for program in [&ours, &theirs] {
+    for program in [&ours, &python, &node] {
         pairs(program, &server, joins, &mut report)?;
     }
     report.section("calls, each with an agent that echoes its caller");
     let our_cost = cost(&ours, &ours, &server, calls, &mut report)?;
-    let their_cost = cost(&theirs, &ours, &server, calls, &mut report)?;
-    let at_most = Some(SHARE * 100.0);
-    report.size(
-        OURS,
-        "a call's processor time, of the Python SDK's",
-        our_cost.cpu / their_cost.cpu * 100.0,
-        "%",
-        at_most,
-    );
-    report.size(
-        OURS,
-        "a call's memory, of the Python SDK's",
-        our_cost.mib / their_cost.mib * 100.0,
-        "%",
-        None,
-    );
+    let peers = [(python, "the Python SDK's", Some(SHARE * 100.0)), (node, "the Node SDK's", None)];
+    for (program, whose, at_most) in peers {
+        let theirs = cost(&program, &ours, &server, calls, &mut report)?;
+        let (cpu, mib) = (our_cost.cpu / theirs.cpu * 100.0, our_cost.mib / theirs.mib * 100.0);
+        report.size(OURS, &format!("a call's processor time, of {whose}"), cpu, "%", at_most);
+        report.size(OURS, &format!("a call's memory, of {whose}"), mib, "%", None);
+    }
     report.end();
     if !quick {
         results::keep("rooms", &report)?;
         results::keep_text("rooms.svg", &plot::draw("Last Call: rooms in figures", &report.figures))?;
     }
     report.verdict()
+}
+
+fn python() -> Result<Program> {
+    let python = Python::find()?;
+    let script =
+        move |mode: &str| python.source(include_str!("../../../bench/peers/python_rooms.py")).arg(mode);
+    Ok(Program { name: PYTHON, launch: Box::new(script) })
+}
+
+fn node() -> Result<Program> {
+    let node = Node::find("@livekit/rtc-node")?;
+    let script = workspace::root().join("bench/peers/node_rooms.mjs");
+    // Otherwise it writes a log of everything, to standard output.
+    let production = move |mode: &str| node.script(&script).env("NODE_ENV", "production").arg(mode);
+    Ok(Program { name: NODE, launch: Box::new(production) })
 }
 
 /// Starts the program, and gives it these tokens.
@@ -129,7 +134,10 @@ fn pairs(program: &Program, server: &LiveKit, joins: usize, report: &mut Report)
     );
     let both: Vec<String> = speakers.into_iter().zip(listeners).flat_map(<[String; 2]>::from).collect();
     let child = start(program, "pair", server, &both)?;
-    let line = child.wait_for_line(|line| line.starts_with(['{', 'f']), PATIENCE * 3)?;
+    let line = child.wait_for_line(
+        |line| line.starts_with("{\"connect_ms\"") || line.starts_with("failed"),
+        PATIENCE * 3,
+    )?;
     let Pairs { connect_ms, way_ms } = serde_json::from_str(&line.text).with_context(|| line.text.clone())?;
     let times = |all: Vec<f64>| -> Histogram {
         all.into_iter().map(|ms| Duration::from_secs_f64(ms / 1000.0)).collect()

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use last_call_server::{Event, Reply, What, page};
 use last_call_testkit::proto::JobStatus;
-use last_call_testkit::{Child, Launch, skip};
+use last_call_testkit::{Child, Node, skip};
 use serde_json::{Value, json};
 
 use crate::running::{PATIENCE, Running, Worker};
-use crate::sdk::node_modules;
 
 const PHONE: (u32, u32) = (360, 740);
 const DESK: (u32, u32) = (1280, 800);
@@ -33,13 +32,9 @@ impl Browser {
             skip(format!("no Chromium: run `cargo xtask setup --install`, or name one in {BROWSER}"));
             return None;
         };
-        let Some(modules) = node_modules("puppeteer-core") else {
-            skip("no puppeteer-core for Node: run `cargo xtask setup`");
-            return None;
-        };
+        let node = Node::find("puppeteer-core").map_err(skip).ok()?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/node/page.js");
-        let launch = Launch::new("node").env("NODE_PATH", modules).arg(script).arg(program).stdin();
-        Some(Self(launch.spawn().expect("node starts")))
+        Some(Self(node.script(script).arg(program).stdin().spawn().expect("node starts")))
     }
 
     fn ask(&mut self, order: &Value) -> Value {

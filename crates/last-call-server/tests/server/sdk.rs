@@ -1,14 +1,9 @@
 //! LiveKit's official server SDKs against this server: nothing tells them that it is another.
 
-use std::path::PathBuf;
-
-use last_call_testkit::{Child, Launch, Python, skip};
+use last_call_testkit::{Child, Launch, Node, Python, skip};
 use serde_json::{Value, json};
 
 use crate::running::{PATIENCE, Running, Worker};
-
-/// Names the folder of Node packages, in place of the one that is set up.
-const NODE_MODULES: &str = "LAST_CALL_NODE_MODULES";
 
 /// Runs the script beside a worker that takes what it is offered, and holds what it printed against the claim.
 fn drive(script: Launch, metadata: &str) {
@@ -43,15 +38,6 @@ fn drive(script: Launch, metadata: &str) {
     assert_eq!(taking.join().expect("the worker's thread"), "wish");
 }
 
-/// The folder of Node packages that `cargo xtask setup` fills, if this one is there.
-pub(crate) fn node_modules(package: &str) -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-    let modules = std::env::var_os(NODE_MODULES).map(PathBuf::from);
-    let modules = modules.or_else(|| cache.map(|cache| cache.join("last-call/node/node_modules")));
-    modules.filter(|modules| modules.join(package).is_dir())
-}
-
 #[test]
 fn python() {
     match Python::find() {
@@ -65,15 +51,11 @@ fn python() {
 
 #[test]
 fn node() {
-    match node_modules("livekit-server-sdk") {
-        Some(modules) => {
+    match Node::find("livekit-server-sdk") {
+        Ok(node) => {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/node/server_api.js");
-            let script = Launch::new("node").env("NODE_PATH", modules).args([script, "room", "agent"]);
-            drive(script, "by node");
+            drive(node.script(script).args(["room", "agent"]), "by node");
         }
-        None => skip(format!(
-            "no livekit-server-sdk for Node: install what testkit/node/package.json names, and name the folder in \
-             {NODE_MODULES}"
-        )),
+        Err(missing) => skip(missing),
     }
 }
