@@ -3,13 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::launch::Launch;
 use crate::livekit::cache;
 
 /// Names another folder of packages.
 const MODULES: &str = "LAST_CALL_NODE_MODULES";
+
+/// Names the browser, in place of the system's.
+const BROWSER: &str = "LAST_CALL_BROWSER";
 
 /// Node with the packages that `cargo xtask setup` installs.
 #[derive(Clone, Debug)]
@@ -38,6 +41,24 @@ impl Node {
             );
         }
         Ok(Self { modules })
+    }
+
+    /// The program of a Chromium.
+    ///
+    /// # Errors
+    /// When there is none: with the command that installs it, in words for [`skip`](crate::skip()).
+    pub fn browser() -> Result<PathBuf> {
+        if let Some(program) = std::env::var_os(BROWSER) {
+            return Ok(program.into());
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let programs = ["chromium", "chromium-browser", "google-chrome"];
+        let in_folder =
+            |folder: PathBuf| programs.iter().map(move |name| folder.join(name)).collect::<Vec<_>>();
+        let found = std::env::split_paths(&path).flat_map(in_folder).find(|file| file.is_file());
+        found.with_context(|| {
+            format!("no Chromium: run `cargo xtask setup --install`, or name one in {BROWSER}")
+        })
     }
 
     /// A program of this file, that finds the packages by `NODE_PATH`.

@@ -32,7 +32,10 @@ pub struct Participant {
 impl Sdk {
     /// Those that are here; each of the others is [skipped](crate::skip()).
     pub fn all() -> Vec<Self> {
-        [Self::python(), Self::node()].into_iter().filter_map(|sdk| sdk.map_err(skip).ok()).collect()
+        [Self::python(), Self::node(), Self::browser()]
+            .into_iter()
+            .filter_map(|sdk| sdk.map_err(skip).ok())
+            .collect()
     }
 
     /// `livekit`, for Python.
@@ -53,7 +56,17 @@ impl Sdk {
         Ok(Self { name: "node", participant: Node::find("@livekit/rtc-node")?.script(script) })
     }
 
-    /// Its language, in small letters.
+    /// `livekit-client`, in Chromium.
+    ///
+    /// # Errors
+    /// As [`Node::find`], and [`Node::browser`].
+    pub fn browser() -> Result<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("node/browser.mjs");
+        let participant = Node::find("livekit-client")?.script(script).arg(Node::browser()?);
+        Ok(Self { name: "browser", participant })
+    }
+
+    /// What it runs on, in small letters.
     pub fn name(&self) -> &'static str {
         self.name
     }

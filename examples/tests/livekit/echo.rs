@@ -7,20 +7,29 @@ use serde_json::json;
 use crate::scene::{LONG, eventually};
 use crate::server_log::{self, JOB_ENDED};
 
-/// As tasks and as processes: the caller hears itself; its job ends with it, well; and the agent is out of the room at
+/// As tasks and as processes, called from Python and from a browser with a microphone: the caller hears itself; its job ends with it, well; and the agent is out of the room at
 /// once, not when the server has waited for it.
 #[test]
 fn job_3_the_caller_hears_itself_and_the_agent_leaves_when_its_end_is_reported() -> Result<()> {
     let Ok(python) = Python::find().map_err(skip) else { return Ok(()) };
     let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
-    for (index, runner) in ["tasks", "process"].into_iter().enumerate() {
-        let launch =
-            Launch::new(env!("CARGO_BIN_EXE_echo")).args(["start", "--http", "off", "--runner", runner]);
+    let callers = [("tasks", Sdk::browser()), ("process", Sdk::python())];
+    for (index, (runner, sdk)) in callers.into_iter().enumerate() {
+        let Ok(sdk) = sdk.map_err(skip) else { return Ok(()) };
+        let launch = Launch::new(env!("CARGO_BIN_EXE_echo")).args([
+            "start",
+            "--http",
+            "off",
+            "--load-threshold",
+            "off",
+            "--runner",
+            runner,
+        ]);
         let launch = server.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         let worker = launch.spawn()?;
         worker.wait_for_line(|line| line.contains("\"message\":\"registered\""), LONG)?;
         let room = format!("echo-{runner}");
-        let caller = Sdk::python()?.join_listening(&server, &room, "caller")?;
+        let caller = sdk.join_listening(&server, &room, "caller")?;
         let agent = eventually("an agent in the room", || {
             let participants = server.api().list_participants(&room)?;
             Ok(participants.into_iter().find(|one| one.kind() == proto::participant_info::Kind::Agent))

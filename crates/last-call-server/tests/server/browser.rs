@@ -12,8 +12,6 @@ use crate::running::{PATIENCE, Running, Worker};
 
 const PHONE: (u32, u32) = (360, 740);
 const DESK: (u32, u32) = (1280, 800);
-/// Names the browser, in place of the system's.
-const BROWSER: &str = "LAST_CALL_BROWSER";
 
 /// A browser with one page. Dropped, it ends.
 struct Browser(Child);
@@ -21,17 +19,7 @@ struct Browser(Child);
 impl Browser {
     /// None where there is no browser: the test is skipped then.
     fn start() -> Option<Self> {
-        let on_path = |name: &str| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
-        };
-        let program = std::env::var_os(BROWSER).map(PathBuf::from);
-        let program = program
-            .or_else(|| ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path));
-        let Some(program) = program else {
-            skip(format!("no Chromium: run `cargo xtask setup --install`, or name one in {BROWSER}"));
-            return None;
-        };
+        let program = Node::browser().map_err(skip).ok()?;
         let node = Node::find("puppeteer-core").map_err(skip).ok()?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/node/page.js");
         Some(Self(node.script(script).arg(program).stdin().spawn().expect("node starts")))
