@@ -18,6 +18,8 @@ mod room;
 mod rpc;
 mod session;
 mod shared;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes by a relay yet"))]
 mod turn;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes over TCP yet"))]
@@ -31,5 +33,5 @@ pub use event::{
     TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod};
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, Who};
 pub use rpc::RpcError;
