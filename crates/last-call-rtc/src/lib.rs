@@ -19,6 +19,8 @@ mod routes;
 mod rpc;
 mod session;
 mod shared;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod turn;
 mod wire;
 
@@ -30,5 +32,5 @@ pub use event::{
     TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, Simulation};
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, Simulation, Who};
 pub use rpc::RpcError;

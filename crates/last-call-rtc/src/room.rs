@@ -4,6 +4,7 @@
 mod options;
 mod rpc;
 mod simulation;
+mod who;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,11 +20,12 @@ use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
 pub use self::rpc::{RpcCall, RpcMethod};
 pub use self::simulation::Simulation;
+pub use self::who::Who;
 use crate::audio::{AudioSource, AudioStream, AudioStreamOptions};
 use crate::driver;
 use crate::engine::{Command, Dial, Engine, Reply};
 use crate::error::{ConnectError, RoomError};
-use crate::event::{DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo};
+use crate::event::{DisconnectReason, Participant, Publication, RoomEvent, RoomInfo};
 use crate::shared::Shared;
 
 /// A room that this participant is in. Cheap to clone; every clone is the same room. When the last one is dropped, the
@@ -90,21 +92,17 @@ impl Room {
         Events(self.shared.listen())
     }
 
-    /// Waits for a participant that is not an agent: the first that is in the room, or comes. Cancel safe.
+    /// Waits for a caller, as [`Who::default`] has it, and so never for an agent: the first that is in the room, or comes.
+    /// Cancel safe.
     ///
     /// # Errors
     /// [`RoomError::Closed`] when the room ends before.
     pub async fn wait_for_participant(&self) -> Result<Participant, RoomError> {
-        self.wait_for(|participant| {
-            matches!(
-                participant.kind(),
-                ParticipantKind::Standard | ParticipantKind::Sip | ParticipantKind::Connector
-            )
-        })
-        .await
+        let who = Who::default();
+        self.wait_for(|participant| who.fits(participant)).await
     }
 
-    /// As [`Room::wait_for_participant`], for any participant that fits.
+    /// As [`Room::wait_for_participant`], for any participant that fits: `|one| who.fits(one)`, with a [`Who`].
     ///
     /// # Errors
     /// [`RoomError::Closed`] when the room ends before.
@@ -197,6 +195,12 @@ impl Room {
         let reliable = options.reliable;
         let packet = options.packet(payload)?;
         self.send(packet, reliable).await
+    }
+
+    /// A room whose commands go to a test.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn staged(shared: Arc<Shared>, commands: mpsc::UnboundedSender<Command>) -> Self {
+        Self { shared, commands }
     }
 
     pub(crate) async fn send(&self, packet: DataPacket, reliable: bool) -> Result<(), RoomError> {

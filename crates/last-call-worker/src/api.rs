@@ -1,21 +1,27 @@
-//! The calls of LiveKit's server API that are made here: Twirp over HTTP, with protobuf bodies.
+//! LiveKit's server API: Twirp over HTTP, with protobuf bodies. The calls that are made often have methods; every other
+//! is [`Api::call`].
 //!
 //! Owns their tokens, each with no more grants than its call needs, and their errors, which tell "no" from "nobody
 //! knows". Refuses to try again: who asks decides by the error.
+
+mod sip;
 
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Request, StatusCode};
-use livekit_protocol as livekit;
-use livekit_token::VideoGrants;
 use prost::Message;
 
 use crate::error::DialError;
-use crate::exchange::{ExchangeError, exchange_with, said};
+use crate::exchange::{ExchangeError, WITHIN, exchange_with, said};
 use crate::socket::Dialler;
 use crate::token::{Keys, bearer};
+
+/// The messages of the protocol.
+pub use livekit_protocol as livekit;
+/// What a call's token allows.
+pub use livekit_token::{SIPGrants, VideoGrants};
 
 /// How long a call's token is good.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -23,8 +29,8 @@ const GOOD_FOR: Duration = Duration::from_secs(60);
 /// Bytes of an answer: a thousand participants with 4 KiB of metadata and attributes each.
 const ANSWER_LIMIT: usize = 4 << 20;
 
-/// A client of one server. Each call has a connection of its own and takes at most 10 s. All are cancel safe, but the
-/// server may do what it was asked all the same.
+/// A client of one server. Each call has a connection of its own, and takes at most 10 s unless it says otherwise. All are
+/// cancel safe, but the server may do what it was asked all the same.
 #[derive(Clone)]
 pub struct Api {
     dialler: Dialler,
@@ -50,6 +56,9 @@ pub enum ApiError {
     /// Nothing was sent.
     #[error("no token for {method} can be made: {error}")]
     Token { method: &'static str, error: String },
+    /// A job whose process has no keys, or can't use its server's URL; nothing was sent.
+    #[error("this job can't use the server's API: {0}")]
+    Unavailable(String),
 }
 
 impl ApiError {
@@ -60,7 +69,7 @@ impl ApiError {
         const PASSING: [u16; 3] = [408, 425, 429];
         match self {
             Self::Unreached { .. } | Self::Nonsense { .. } => false,
-            Self::Unauthorized { .. } | Self::Token { .. } => true,
+            Self::Unauthorized { .. } | Self::Token { .. } | Self::Unavailable(_) => true,
             Self::Refused { status, .. } => (400..500).contains(status) && !PASSING.contains(status),
         }
     }
@@ -162,10 +171,35 @@ impl Api {
         deleted.map(|_: livekit::AgentDispatch| ())
     }
 
-    async fn call<R: Message + Default>(
+    /// Any call: `method` is the service and its method ("Egress/StartRoomCompositeEgress"), and `grants` are what the
+    /// server wants to see for it. `R` is the method's answer.
+    ///
+    /// ```no_run
+    /// # use last_call_worker::api::{Api, ApiError, VideoGrants, livekit};
+    /// # async fn stop(api: &Api, egress_id: String) -> Result<(), ApiError> {
+    /// let grants = VideoGrants { room_record: true, ..VideoGrants::default() };
+    /// let request = livekit::StopEgressRequest { egress_id };
+    /// let _stopped: livekit::EgressInfo = api.call("Egress/StopEgress", grants, &request).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`ApiError`] says.
+    pub async fn call<R: Message + Default>(
         &self,
         method: &'static str,
         grants: VideoGrants,
+        message: &impl Message,
+    ) -> Result<R, ApiError> {
+        self.call_within(WITHIN, method, (grants, SIPGrants::default()), message).await
+    }
+
+    async fn call_within<R: Message + Default>(
+        &self,
+        within: Duration,
+        method: &'static str,
+        grants: (VideoGrants, SIPGrants),
         message: &impl Message,
     ) -> Result<R, ApiError> {
         let server = || self.dialler.endpoint().authority();
@@ -177,7 +211,8 @@ impl Api {
             .header(CONTENT_TYPE, "application/protobuf")
             .body(Full::new(message.encode_to_vec().into()))
             .map_err(|_| unreached(DialError::Uri.into()))?;
-        let response = exchange_with(&self.dialler, &uri, request, ANSWER_LIMIT).await.map_err(unreached)?;
+        let response = exchange_with(&self.dialler, &uri, request, ANSWER_LIMIT, within).await;
+        let response = response.map_err(unreached)?;
         match response.status() {
             status if status.is_success() => R::decode(response.body().clone())
                 .map_err(|_| ApiError::Nonsense { method, server: server() }),
@@ -193,8 +228,8 @@ impl Api {
         }
     }
 
-    fn bearer(&self, grants: VideoGrants) -> Result<HeaderValue, String> {
-        let token = self.keys.api_token(GOOD_FOR, grants).map_err(|error| error.to_string())?;
+    fn bearer(&self, (grants, sip): (VideoGrants, SIPGrants)) -> Result<HeaderValue, String> {
+        let token = self.keys.api_token(GOOD_FOR, grants, sip).map_err(|error| error.to_string())?;
         bearer(&token).ok_or_else(|| "it does not fit a header".to_owned())
     }
 }
@@ -210,84 +245,4 @@ fn administers(room: &str) -> VideoGrants {
 }
 
 #[cfg(test)]
-mod tests {
-    use last_call_server::{Config, Keys as ServerKeys, Server};
-    use last_call_testkit::{LiveKit, Stub};
-
-    use super::*;
-    use crate::Endpoint;
-
-    const SECRET: &str = "secret-secret-secret-secret-secret";
-
-    fn keys() -> Keys {
-        Keys::new("key", SECRET)
-    }
-
-    fn api(url: &str, keys: Keys) -> Api {
-        Api::new(Dialler::new(Endpoint::parse(url, false).expect("a URL")), keys)
-    }
-
-    fn served() -> String {
-        let keys = ServerKeys { key: "key".into(), secret: SECRET.into() };
-        let server = Server::bind(Config::new(([127, 0, 0, 1], 0).into(), keys)).expect("a server");
-        let url = server.url();
-        tokio::spawn(server.run(std::future::pending()));
-        url
-    }
-
-    fn wish(room: &str) -> livekit::CreateAgentDispatchRequest {
-        livekit::CreateAgentDispatchRequest {
-            room: room.to_owned(),
-            agent_name: "agent".to_owned(),
-            metadata: "about it".to_owned(),
-            ..Default::default()
-        }
-    }
-
-    /// Each method with the grants that it has.
-    async fn everything_works(api: &Api) {
-        let dispatch = api.create_dispatch(&wish("lobby")).await.expect("dispatched");
-        assert!(dispatch.id.starts_with("AD_"), "{dispatch:?}");
-        let listed = api.list_dispatches("lobby").await.expect("listed");
-        assert!(listed.iter().any(|one| one.id == dispatch.id && one.metadata == "about it"), "{listed:?}");
-        assert_eq!(api.list_participants("lobby").await.expect("listed"), []);
-        assert!(!api.agent_is_there("lobby", "nobody").await.expect("listed"));
-        let error = api.remove_participant("lobby", "nobody").await.expect_err("nobody is there");
-        assert!(matches!(error, ApiError::Refused { status: 404, .. }) && error.is_refusal(), "{error}");
-        api.delete_dispatch("lobby", &dispatch.id).await.expect("deleted");
-        api.create_room("lobby").await.expect("it is there");
-        api.delete_room("lobby").await.expect("deleted");
-        let error = api.delete_room("lobby").await.expect_err("it is gone");
-        assert!(matches!(error, ApiError::Refused { status: 404, .. }), "{error}");
-        assert_eq!(api.list_participants("lobby").await.expect("nobody"), []);
-    }
-
-    #[tokio::test]
-    async fn dispatches_and_rooms_come_and_go() {
-        everything_works(&api(&served(), keys())).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_real_server_grants_each_call() {
-        let Some(livekit) = LiveKit::or_skip().expect("livekit-server") else { return };
-        everything_works(&api(&livekit.url(), Keys::new(livekit.key(), livekit.secret()))).await;
-    }
-
-    #[tokio::test]
-    async fn an_error_says_what_to_do_and_shows_no_token() {
-        let wrong = Keys::new("key", "another-secret-another-secret-another");
-        let stub = Stub::auto().expect("a stub");
-        stub.close_port().expect("closed");
-        for (url, keys, advice, refusal) in [
-            (served(), wrong, "check LIVEKIT_API_KEY and LIVEKIT_API_SECRET", true),
-            (stub.url(), keys(), "is the server running", false),
-        ] {
-            let error = api(&url, keys).create_dispatch(&wish("lobby")).await.expect_err("refused");
-            let text = format!("{error} {error:?}");
-            assert!(text.contains(advice) && text.contains(url.trim_start_matches("ws://")), "{text}");
-            // Every token begins so.
-            assert!(!text.contains("eyJ") && !text.contains("-secret-"), "{text}");
-            assert_eq!(error.is_refusal(), refusal, "{text}");
-        }
-    }
-}
+mod tests;

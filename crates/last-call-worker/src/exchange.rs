@@ -20,7 +20,7 @@ use crate::socket::Dialler;
 /// Bytes of an answer's body that are enough for most: 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// For all of [`exchange_with`]. The slowest call, deleting a dispatch with a running job, takes livekit-server 3 s.
+/// Enough for most of [`exchange_with`]. Deleting a dispatch with a running job takes livekit-server 3 s.
 pub const WITHIN: Duration = Duration::from_secs(10);
 
 /// Characters shown of what a server says.
@@ -53,8 +53,8 @@ pub enum ExchangeError {
     Broken(hyper::Error),
     #[error("the answer's body broke off, or is too large: {0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
-    #[error("no answer within {WITHIN:?}")]
-    TimedOut,
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
 }
 
 impl From<Broken> for ExchangeError {
@@ -88,8 +88,8 @@ pub async fn exchange(
     answered
 }
 
-/// As [`exchange`], with the server that `at` is on, within [`WITHIN`]. The server may do what it was asked although
-/// no answer came.
+/// As [`exchange`], with the server that `at` is on, all of it within this time. The server may do what it was asked
+/// although no answer came.
 ///
 /// # Errors
 /// When the server is not reached, or gives no whole answer in time.
@@ -98,11 +98,12 @@ pub async fn exchange_with(
     at: &Uri,
     mut request: Request<Full<Bytes>>,
     limit: usize,
+    within: Duration,
 ) -> Result<Response<Bytes>, ExchangeError> {
     let host = at.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
     request.headers_mut().insert(HOST, host.ok_or(DialError::Uri)?);
     let whole = async { Ok(exchange(dialler.stream().await?, request, limit).await?) };
-    tokio::time::timeout(WITHIN, whole).await.map_err(|_| ExchangeError::TimedOut)?
+    tokio::time::timeout(within, whole).await.map_err(|_| ExchangeError::TimedOut(within))?
 }
 
 /// What a server says in a body, on one line and fit for a terminal.

@@ -5,6 +5,7 @@
 mod farewell;
 mod info;
 mod phase;
+mod server;
 mod tasks;
 
 use std::any::Any;
@@ -21,6 +22,7 @@ pub(crate) use farewell::Farewell;
 pub use info::{JobInfo, JobType, ParticipantInfo, RoomInfo};
 pub(crate) use phase::JobPhase;
 pub use phase::{Draining, StopReason, Stopping};
+pub(crate) use server::JobApi;
 pub(crate) use tasks::{Tasks, panic_text};
 
 use crate::jobs::{Jobs, Usage};
@@ -65,6 +67,7 @@ pub(crate) struct Given {
     pub(crate) token: Secret,
     pub(crate) worker_id: String,
     pub(crate) state: Option<State>,
+    pub(crate) api: Option<JobApi>,
 }
 
 impl JobContext {
@@ -214,8 +217,10 @@ impl JobContext {
         let _ = self.0.events.send(FromUser::Died(JobId::from(self.id())));
     }
 
-    /// Runs `callback` with the reason once the entrypoint is over, however it ended (empty if nothing told
-    /// it to stop); all callbacks run at once, within the job's grace period or what the drain left of it.
+    /// Runs `callback` with the reason once the entrypoint is over, however it ended; all callbacks run at once, within
+    /// the job's grace period or what the drain left of it. The reason is what told the job to stop first: the words given
+    /// to [`JobContext::shutdown`], "room disconnected" where the agent is out of its room for good, "the server ended the
+    /// job", "the drain deadline has come"; empty where the entrypoint ended by itself.
     pub fn add_shutdown_callback<F, Fut>(&self, callback: F)
     where
         F: FnOnce(String) -> Fut + Send + 'static,

@@ -82,7 +82,7 @@ pub(crate) enum Source {
 /// Who decides on offers and runs jobs.
 pub(crate) enum Runner {
     /// User code.
-    Code(TaskRunner),
+    Code(Box<TaskRunner>),
     /// A worker that guard stands in front of.
     Guarded(Box<Guarded>),
 }

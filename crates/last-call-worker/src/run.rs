@@ -10,14 +10,17 @@ use last_call_proto::Outcome;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 
+use crate::api::Api;
 use crate::config::{self, Config, Mode};
 use crate::error::StartError;
 use crate::exit::Exit;
+use crate::job::JobApi;
 use crate::job_process;
 use crate::link::{self, Report, Solo};
 use crate::options::{Cli, Command, ConnectOptions, Options, Program, Runner};
 use crate::program::Worker;
 use crate::signal::Signals;
+use crate::socket::Dialler;
 use crate::start::{self, Controls, Finished, Started};
 
 /// How often a user thread looks for tasks that other threads gave it, in tasks: a heartbeat must not wait
@@ -143,7 +146,7 @@ fn program(command: Command, worker: Worker, controls: Controls) -> Result<Exit,
 /// This process is one job's: it is told what to do, and its end is no worker's.
 fn serve_a_job(control: job_process::Control, command: &Command, worker: Worker) -> ExitCode {
     match prepare_for_a_job(&control, command) {
-        Ok(user) => job_process::run_child(control, worker, user.handle()),
+        Ok((user, api)) => job_process::run_child(control, worker, user.handle(), api),
         Err(error) => {
             say(&error);
             Exit::from(&error).into()
@@ -151,7 +154,10 @@ fn serve_a_job(control: job_process::Control, command: &Command, worker: Worker)
     }
 }
 
-fn prepare_for_a_job(control: &job_process::Control, command: &Command) -> Result<Runtime, StartError> {
+fn prepare_for_a_job(
+    control: &job_process::Control,
+    command: &Command,
+) -> Result<(Runtime, JobApi), StartError> {
     let (options, mode) = match command {
         Command::Start(options) => (options, Mode::Production),
         Command::Dev(options) => (options, Mode::Development),
@@ -166,7 +172,7 @@ fn prepare_for_a_job(control: &job_process::Control, command: &Command) -> Resul
     let limits = &options.limits;
     let confined = crate::process::confine(limits.cgroup.as_deref(), limits.open_files);
     confined.map_err(|error| StartError::System { what: "limits of a job's process", error })?;
-    user_runtime(options.user_threads)
+    Ok((user_runtime(options.user_threads)?, JobApi::of(options.server.clone())))
 }
 
 fn start(options: &Options, mode: Mode, worker: Worker, controls: Controls) -> Result<Exit, StartError> {
@@ -203,7 +209,8 @@ fn connect(options: &ConnectOptions, worker: Worker, controls: Controls) -> Resu
         token,
     };
     let user = user_runtime(None)?;
-    let started = start::connect(worker, solo, config::policy(&options.stop), user.handle(), controls)?;
+    let (policy, api) = (config::policy(&options.stop), Api::new(Dialler::new(endpoint), keys).into());
+    let started = start::connect(worker, solo, policy, api, user.handle(), controls)?;
     finish(started, user, |report| {
         let exit = Exit::from(&report.outcome);
         if exit == Exit::Finished && report.failed > 0 { Exit::Failed } else { exit }

@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::guard::FromWorker;
-use crate::job::{Draining, Given, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text};
+use crate::job::{
+    Draining, Given, JobApi, JobContext, JobInfo, JobPhase, State, StopReason, Stopping, panic_text,
+};
 use crate::job_process::Processes;
 use crate::jobs::Jobs;
 use crate::offer::{JobRequest, Reply};
@@ -66,6 +68,8 @@ pub(crate) struct TaskRunner {
     program: Arc<Program>,
     /// Where entrypoints run elsewhere.
     processes: Option<Processes>,
+    /// Where entrypoints run here, and there is a server.
+    api: Option<JobApi>,
     events: mpsc::UnboundedSender<FromUser>,
     state: Prewarmed,
     load_asked: Arc<AtomicBool>,
@@ -107,6 +111,7 @@ impl TaskRunner {
         user: Handle,
         program: Arc<Program>,
         processes: Option<Processes>,
+        api: Option<JobApi>,
         events: mpsc::UnboundedSender<FromUser>,
         prewarmed: oneshot::Receiver<Option<State>>,
         jobs: Jobs,
@@ -116,6 +121,7 @@ impl TaskRunner {
             user,
             program,
             processes,
+            api,
             events,
             state,
             load_asked: Arc::default(),
@@ -175,6 +181,7 @@ impl TaskRunner {
     /// Starts a job's entrypoint.
     pub(crate) fn launch(&mut self, job: &JobId, info: Arc<JobInfo>, mut given: Given, trace: JobTrace) {
         given.state = self.state.get();
+        given.api.clone_from(&self.api);
         let (phase, seen) = watch::channel(JobPhase::default());
         let (cancel, cancelled) = oneshot::channel();
         self.jobs.begin(job);

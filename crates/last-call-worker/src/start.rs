@@ -21,7 +21,7 @@ use crate::api::Api;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::http::{self, Beat, Ops, WorkerInfo};
-use crate::job::State;
+use crate::job::{JobApi, State};
 use crate::job_process::{self, Processes, Supervisor};
 use crate::link::{Connection, Control, Dial, Keep, Link, Report, Runner, Solo, Source, Watched};
 use crate::load::LoadSampler;
@@ -143,7 +143,7 @@ pub(crate) fn serve(
     let server = config.endpoint.authority();
     let dialler = Dialler::new(config.endpoint);
     let api = Api::new(dialler.clone(), config.keys.clone());
-    let rescues = crate::rescue::start(&config.rescue, Which::Off, api, metrics.clone())?;
+    let rescues = crate::rescue::start(&config.rescue, Which::Off, api.clone(), metrics.clone())?;
     let source = server_of(dialler, config.keys);
     let (runtime, signals) = take(signals)?;
     // Not before: a signal that ended the process by itself would leave the file behind.
@@ -175,7 +175,7 @@ pub(crate) fn serve(
         beat,
         rescues: rescues.clone(),
     };
-    let link = make_link(parts, program, processes, user.clone(), warmed);
+    let link = make_link(parts, program, processes, api.into(), user.clone(), warmed);
     let (supervisor, prewarm_failed) = match pool {
         // Each process prewarms, and the first that has decides.
         Some(pool) => (Some(pool.supervisor), pool.failed),
@@ -207,6 +207,7 @@ pub(crate) fn connect(
     worker: Worker,
     solo: Solo,
     policy: Policy,
+    api: JobApi,
     user: &Handle,
     controls: Controls,
 ) -> Result<Started, StartError> {
@@ -230,7 +231,7 @@ pub(crate) fn connect(
         beat: Arc::new(Beat::new()),
         rescues: None,
     };
-    let link = make_link(parts, Arc::new(worker.program), None, user.clone(), warmed);
+    let link = make_link(parts, Arc::new(worker.program), None, api, user.clone(), warmed);
     let prewarm_failed = prewarm(worker.prewarm, user, warm, control);
     Ok(Started { runtime, link, operations: None, supervisor: None, prewarm_failed })
 }
@@ -298,6 +299,7 @@ fn make_link(
     parts: Parts,
     program: Arc<Program>,
     processes: Option<Processes>,
+    api: JobApi,
     user: Handle,
     warmed: oneshot::Receiver<Option<State>>,
 ) -> Link {
@@ -307,14 +309,15 @@ fn make_link(
         policy: parts.policy,
         source: parts.source,
         registration: parts.registration,
-        runner: Runner::Code(TaskRunner::new(
+        runner: Runner::Code(Box::new(TaskRunner::new(
             user,
             program,
             processes,
+            Some(api),
             to_link,
             warmed,
             parts.metrics.running.clone(),
-        )),
+        ))),
         signals: parts.signals,
         control: parts.orders,
         verbs: parts.verbs,

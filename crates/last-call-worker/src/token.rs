@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use livekit_token::{AccessToken, AccessTokenError, VideoGrants};
+use livekit_token::{AccessToken, AccessTokenError, SIPGrants, VideoGrants};
 
 use crate::error::DialError;
 use crate::secret::Secret;
@@ -50,8 +50,13 @@ impl Keys {
     }
 
     /// A token for one call of the server's API.
-    pub(crate) fn api_token(&self, ttl: Duration, grants: VideoGrants) -> Result<String, AccessTokenError> {
-        self.token(ttl, grants, |token| token)
+    pub(crate) fn api_token(
+        &self,
+        ttl: Duration,
+        grants: VideoGrants,
+        sip: SIPGrants,
+    ) -> Result<String, AccessTokenError> {
+        self.token(ttl, grants, |token| token.with_sip_grants(sip))
     }
 
     fn token(

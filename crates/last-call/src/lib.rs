@@ -27,17 +27,23 @@
 //! The feature `rooms`, on by default, is the room client ([`rooms`]); it needs a C compiler and cmake. Without it an agent
 //! brings its own, with [`JobContext::url`] and [`JobContext::token`].
 //!
+//! The feature `testing`, off by default, has a room without a server for tests of agents (`rooms::testing`).
+//!
 //! The feature `otel`, off by default, exports spans and metrics to an OpenTelemetry collector; see
 //! `docs/operations.md`.
 
 #[cfg(feature = "rooms")]
+mod callers;
+#[cfg(feature = "rooms")]
 mod connect;
 
 #[cfg(feature = "rooms")]
-pub use connect::Connect;
+pub use connect::{Connect, WaitError};
 /// The room client: participants, tracks, audio, data.
 #[cfg(feature = "rooms")]
 pub use last_call_rtc as rooms;
+/// The server API: [`JobContext::api`].
+pub use last_call_worker::api;
 pub use last_call_worker::{
     Acceptance, Cli, Draining, Error, Exit, JobContext, JobId, JobInfo, JobRequest, JobType, Options,
     Outcome, ParticipantInfo, Permissions, Reply, RoomInfo, StartError, StopReason, Stopping, UrlError,
@@ -48,8 +54,8 @@ pub use last_call_worker::{
 pub mod prelude {
     #[cfg(feature = "rooms")]
     pub use last_call_rtc::{
-        AudioFrame, AudioSource, AudioStreamOptions, DataOptions, PublishOptions, Room, RoomEvent,
-        RoomOptions,
+        AudioFrame, AudioSource, AudioStreamOptions, DataOptions, Participant, PublishOptions, Room,
+        RoomEvent, RoomOptions, Who,
     };
     pub use last_call_worker::{
         Acceptance, Draining, Error, JobContext, JobRequest, JobType, Reply, StopReason, Stopping, Worker,

@@ -4,6 +4,7 @@
 //! network, wedged neighbours, load, the wire, and the example of the README. Refuses times: they are
 //! printed as figures (`--nocapture` shows them) and only bounded so that a hang ends.
 
+mod desk;
 mod dispatch;
 mod drain;
 mod echo;

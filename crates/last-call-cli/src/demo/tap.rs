@@ -222,7 +222,7 @@ impl Passage {
             end(&mut head.headers);
         }
         let request = Request::from_parts(head, Full::new(body));
-        exchange_with(&self.upstream.dialler, &uri, request, BODY_LIMIT).await
+        exchange_with(&self.upstream.dialler, &uri, request, BODY_LIMIT, WITHIN).await
     }
 
     fn trouble(&self, text: String) {

@@ -78,6 +78,8 @@ impl AudioSource {
                 return Poll::Pending;
             }
             queue.samples.extend(&frame.samples);
+            // A test may wait for it.
+            queue.wake();
             Poll::Ready(Ok(()))
         })
         .await
@@ -109,6 +111,22 @@ impl AudioSource {
             Poll::Pending
         })
         .await;
+    }
+
+    /// Everything that waits, once anything does. Cancel safe.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) async fn spoken(&self) -> Vec<i16> {
+        poll_fn(|context| {
+            let mut queue = self.lock();
+            if queue.samples.is_empty() {
+                queue.wait(context.waker());
+                return Poll::Pending;
+            }
+            let samples = queue.samples.drain(..).collect();
+            queue.wake();
+            Poll::Ready(samples)
+        })
+        .await
     }
 
     /// The next 20 ms; the last of what waits is filled up with silence. False if nothing waits.

@@ -122,20 +122,20 @@ impl Drop for AudioStream {
 }
 
 impl Attached {
-    pub(super) fn sample_rate(&self) -> u32 {
+    pub(crate) fn sample_rate(&self) -> u32 {
         self.sample_rate
     }
 
-    pub(super) fn channels(&self) -> u16 {
+    pub(crate) fn channels(&self) -> u16 {
         self.channels
     }
 
     /// Whether anybody listens.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(crate) fn is_wanted(&self) -> bool {
         lock(&self.queue).wanted
     }
 
-    pub(super) fn push(&self, samples: &[i16]) {
+    pub(crate) fn push(&self, samples: &[i16]) {
         let mut queue = lock(&self.queue);
         queue.samples.extend(samples);
         let over = queue.samples.len().saturating_sub(self.most);

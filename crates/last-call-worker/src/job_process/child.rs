@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::wire::{self, Assignment, Failure, FromProcess, GREETING, News, Order, ToProcess, Why};
 use crate::error::StartError;
-use crate::job::{Draining, Given, JobContext, JobInfo};
+use crate::job::{Draining, Given, JobApi, JobContext, JobInfo};
 use crate::jobs::Jobs;
 use crate::link::Control as LinkControl;
 use crate::log::{FLUSH_WITHIN, flush};
@@ -94,10 +94,10 @@ fn is_of_the_parent(_socket: &StdUnixStream) -> bool {
 }
 
 /// Serves one job, and ends the process.
-pub(crate) fn run(control: Control, worker: Worker, user: &Handle) -> ! {
+pub(crate) fn run(control: Control, worker: Worker, user: &Handle, api: JobApi) -> ! {
     let runtime = Builder::new_current_thread().enable_all().build();
     let code = match runtime {
-        Ok(runtime) => runtime.block_on(serve(control, worker, user.clone())),
+        Ok(runtime) => runtime.block_on(serve(control, worker, user.clone(), api)),
         Err(_) => Err(Gone),
     };
     flush(FLUSH_WITHIN);
@@ -108,14 +108,14 @@ pub(crate) fn run(control: Control, worker: Worker, user: &Handle) -> ! {
 /// The worker is gone, or does not want this process any more.
 struct Gone;
 
-async fn serve(control: Control, worker: Worker, user: Handle) -> Result<(), Gone> {
+async fn serve(control: Control, worker: Worker, user: Handle, api: JobApi) -> Result<(), Gone> {
     control.socket.set_nonblocking(true).map_err(|_| Gone)?;
     let (read, socket) = UnixStream::from_std(control.socket).map_err(|_| Gone)?.into_split();
     let (events, heard) = mpsc::unbounded_channel();
     let (warm, warmed) = oneshot::channel();
     let (begin, mut begun) = mpsc::unbounded_channel();
-    let runner =
-        TaskRunner::new(user.clone(), Arc::new(worker.program), None, events, warmed, Jobs::default());
+    let program = Arc::new(worker.program);
+    let runner = TaskRunner::new(user.clone(), program, None, Some(api), events, warmed, Jobs::default());
     let mut serving = Serving { runner, socket, orders: wire::read(read), heard, job: None };
     let mut failed = crate::start::prewarm(worker.prewarm, &user, warm, begin);
     tokio::select! {
@@ -217,7 +217,8 @@ impl Serving {
         let Assignment { job, identity, url, token, worker_id, trace } = assignment;
         let info = JobInfo::from(job.unwrap_or_default());
         let job = JobId::from(info.id());
-        let given = Given { identity, url, token: Secret::from(token), worker_id, state: None };
+        let token = Secret::from(token);
+        let given = Given { identity, url, token, worker_id, state: None, api: None };
         let info = Arc::new(info);
         let trace = JobTrace::continued(&info, &trace);
         self.runner.launch(&job, info, given, trace);

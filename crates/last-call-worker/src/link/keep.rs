@@ -85,6 +85,7 @@ impl Keep {
             token: assigned.token,
             worker_id: worker_id.to_owned(),
             state: None,
+            api: None,
         };
         Some(Launch { info: Arc::new(assigned.info), given })
     }

@@ -89,14 +89,15 @@ impl Rig {
             policy: Policy::default(),
             source,
             registration: livekit::RegisterWorkerRequest::default(),
-            runner: Runner::Code(TaskRunner::new(
+            runner: Runner::Code(Box::new(TaskRunner::new(
                 Handle::current(),
                 Arc::new(worker.program),
+                None,
                 None,
                 to_link,
                 warmed,
                 Jobs::default(),
-            )),
+            ))),
             signals: None,
             control: orders,
             verbs: mpsc::unbounded_channel().1,
