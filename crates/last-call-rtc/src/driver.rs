@@ -121,6 +121,9 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
         let deadline = deadline.unwrap_or_else(Instant::now);
         tokio::select! {
             () = tokio::time::sleep_until(deadline.into()) => engine.input(Instant::now(), EngineInput::Timeout),
+            () = std::future::poll_fn(|context| engine.poll_captured(context)) => {
+                engine.input(Instant::now(), EngineInput::Timeout);
+            }
             ready = sockets.readable() => sockets.receive(ready, &mut engine),
             Some((generation, heard)) = heard.recv() => {
                 engine.input(Instant::now(), EngineInput::Heard(generation, heard));
