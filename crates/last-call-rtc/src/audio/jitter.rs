@@ -137,8 +137,8 @@ impl JitterBuffer {
     pub(super) fn insert_again(&mut self, sequence: u64, timestamp: u32, payload: &[u8]) {
         if matches!(self.state, State::Filling { .. } | State::Playing) {
             let timestamp = self.unwrap(timestamp);
-            // What is before the first packet is not waited for.
-            if self.state == State::Playing || timestamp >= self.cursor {
+            // What is before the first packet is not waited for, and what was played is here again.
+            if timestamp >= self.cursor {
                 self.hold(sequence, timestamp, payload);
             }
         }

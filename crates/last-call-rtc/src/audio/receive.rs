@@ -121,7 +121,11 @@ impl ReceiveTrack {
             }
         }
         for Listener { stretch, stream, .. } in &mut self.listeners {
-            if self.slower { stretch.lengthen(PACKET) } else { stretch.shorten() }
+            if self.slower {
+                stretch.lengthen(PACKET)
+            } else {
+                stretch.shorten()
+            }
             stretch.give(|samples| stream.push(samples));
         }
         Some(length)
@@ -148,7 +152,7 @@ impl ReceiveTrack {
         Some(length)
     }
 
-    #[expect(dead_code, reason = "for the statistics of a room")]
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the statistics of a room"))]
     pub(crate) fn counts(&self) -> Counts {
         self.jitter.counts
     }
