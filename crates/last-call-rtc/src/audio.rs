@@ -1,5 +1,5 @@
 //! Owns audio: what an agent speaks into ([`AudioSource`]), what it hears with ([`AudioStream`]), and everything between
-//! them and RTP. Refuses the clock: the engine ticks every 20 ms.
+//! them and RTP. Refuses the clock: it says when the engine is to tick, and the engine what time it is.
 
 mod codec;
 mod jitter;
@@ -8,6 +8,7 @@ mod red;
 mod send;
 mod source;
 mod stream;
+mod stretch;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +26,9 @@ pub use self::stream::{AudioStream, AudioStreamOptions};
 const CLOCK: u32 = 48_000;
 /// One packet: 20 ms of it.
 const PACKET: u32 = CLOCK / 50;
+const FRAME: Duration = Duration::from_millis(20);
+/// A thread that stood still for longer plays on from now: nobody wants to hear all of it at once.
+const LATEST: Duration = Duration::from_millis(200);
 
 /// Sound: samples of 16 bits, interleaved.
 #[derive(Clone, PartialEq, Eq)]

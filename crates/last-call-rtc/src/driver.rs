@@ -88,11 +88,7 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
         while let Some(output) = engine.poll() {
             match output {
                 EngineOutput::Bind { url, peers } => {
-                    match Sockets::bind(&url, &peers).await {
-                        Ok(bound) => sockets = bound,
-                        // No candidate: the join gets no media, and its time runs out.
-                        Err(error) => tracing::warn!(%error, "no UDP socket for a room"),
-                    }
+                    sockets = Sockets::bind(&url, &peers).await;
                     sockets.candidates().for_each(|(which, own)| engine.add_local_candidate(which, own));
                     engine.input(Instant::now(), EngineInput::Bound);
                 }
@@ -126,6 +122,9 @@ pub(crate) async fn run(mut engine: Engine, mut commands: UnboundedReceiver<Comm
         let deadline = deadline.unwrap_or_else(Instant::now);
         tokio::select! {
             () = tokio::time::sleep_until(deadline.into()) => engine.input(Instant::now(), EngineInput::Timeout),
+            () = std::future::poll_fn(|context| engine.poll_captured(context)) => {
+                engine.input(Instant::now(), EngineInput::Timeout);
+            }
             ready = sockets.readable() => sockets.receive(ready, &mut engine),
             Some((generation, heard)) = heard.recv() => {
                 engine.input(Instant::now(), EngineInput::Heard(generation, heard));
@@ -324,16 +323,17 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(url: &str, peers: &[Which]) -> io::Result<Self> {
+    /// As many as there can be: without one, ICE has TCP and relays.
+    async fn bind(url: &str, peers: &[Which]) -> Self {
         let ip = local_ip(url).await;
-        let sockets = peers
-            .iter()
-            .map(|which| {
-                let (socket, port) = bind_udp(ip)?;
-                Ok((*which, socket, SocketAddr::new(ip, port)))
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { sockets })
+        let bound = peers.iter().filter_map(|which| match bind_udp(ip) {
+            Ok((socket, port)) => Some((*which, socket, SocketAddr::new(ip, port))),
+            Err(error) => {
+                tracing::warn!(%error, "no UDP socket for a room");
+                None
+            }
+        });
+        Self { sockets: bound.collect() }
     }
 
     fn candidates(&self) -> impl Iterator<Item = (Which, Candidate)> {

@@ -11,6 +11,7 @@ mod steps;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -295,7 +296,7 @@ impl Engine {
             Command::PublishAudio { source, options, reply } => self.publish_audio(&source, options, reply),
             Command::Unpublish { track, reply } => self.unpublish(&track, reply),
             Command::SetMuted { track, muted } => self.set_muted(&track, muted),
-            Command::Listen { track, stream } => self.media.listen(self.now, &track, stream),
+            Command::Listen { track, stream } => self.media.listen(&track, stream),
             Command::SetSubscribed { track, subscribed } => self.people.set_subscribed(&track, subscribed),
             Command::Send { packet, reliable, reply } => self.send_data(*packet, reliable, reply),
             Command::Update { wanted, reply } => self.ask(wanted, reply),
@@ -376,6 +377,11 @@ impl Engine {
         }
     }
 
+    /// Whether somebody spoke into a source of ours: a timeout is due. Wakes when they do.
+    pub(crate) fn poll_captured(&mut self, context: &Context<'_>) -> Poll<()> {
+        self.media.poll_captured(context)
+    }
+
     /// What is to be done next; to be called until it is a timeout.
     pub(crate) fn poll(&mut self) -> Option<EngineOutput> {
         while let Some((which, transmit)) = self.session.poll_transmit() {
@@ -405,7 +411,7 @@ impl Engine {
         let deadlines = [
             Some(self.session.deadline()),
             self.steps.deadline(),
-            self.media.deadline(),
+            self.media.deadline(self.now, self.session.is_connected()),
             self.data.deadline(),
             self.remote.deadline(),
             self.routes.deadline(),

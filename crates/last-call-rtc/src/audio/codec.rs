@@ -147,18 +147,17 @@ impl Decoder {
 
     /// A packet's sound.
     pub(super) fn decode(&mut self, packet: &[u8], into: impl FnMut(&[i16])) {
-        let length = self.buffer.len();
-        self.opus_decode(packet, length, false, into);
+        self.opus_decode(packet, super::jitter::duration(packet), false, into);
     }
 
     /// The sound of `clock` samples of RTP's clock before `next`, from what `next` has of them.
     pub(super) fn recover(&mut self, next: &[u8], clock: u32, into: impl FnMut(&[i16])) {
-        self.opus_decode(next, self.of(clock), true, into);
+        self.opus_decode(next, clock, true, into);
     }
 
     /// The sound of a packet that nobody has, guessed.
     pub(super) fn conceal(&mut self, clock: u32, into: impl FnMut(&[i16])) {
-        self.opus_decode(&[], self.of(clock), false, into);
+        self.opus_decode(&[], clock, false, into);
     }
 
     /// Nothing, for so long.
@@ -172,14 +171,15 @@ impl Decoder {
         clock as usize * self.rate as usize / super::CLOCK as usize * self.channels
     }
 
-    fn opus_decode(&mut self, packet: &[u8], length: usize, fec: bool, into: impl FnMut(&[i16])) {
-        let length = length.min(self.buffer.len());
-        let decoded = self.opus.decode(packet, &mut self.buffer[..length], fec);
-        match decoded {
+    fn opus_decode(&mut self, packet: &[u8], clock: u32, fec: bool, into: impl FnMut(&[i16])) {
+        // A packet says itself how long it is; what is guessed has to be told.
+        let guessed = fec || packet.is_empty();
+        let length = if guessed { self.of(clock).min(self.buffer.len()) } else { self.buffer.len() };
+        match self.opus.decode(packet, &mut self.buffer[..length], fec) {
             Ok(moments) => self.give((moments * self.channels).min(length), into),
             // What can't be decoded is as lost as what did not come.
             Err(_) if packet.is_empty() => {}
-            Err(_) => self.conceal(super::PACKET, into),
+            Err(_) => self.conceal(clock, into),
         }
     }
 

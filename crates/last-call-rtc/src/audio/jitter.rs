@@ -12,25 +12,36 @@ const MOST: usize = 100;
 const JUMP: i64 = 2 * CLOCK as i64;
 /// The delays that the estimate looks back at: five seconds of packets.
 const HISTORY: usize = 250;
-/// The delay that a stream begins with, the least and the most, in samples of RTP's clock.
-const FIRST: i64 = (CLOCK / 25) as i64;
-const LEAST: i64 = PACKET as i64;
+/// The delay that a stream begins with, what is added to the usual delay of packets, and the most, in samples of RTP's
+/// clock.
+const FIRST: i64 = (CLOCK / 50) as i64;
+const MARGIN: i64 = (CLOCK / 100) as i64;
 const FARTHEST: i64 = (CLOCK / 2) as i64;
 /// Losses in a row that are guessed; what follows is silence.
 const GUESSES: u32 = 5;
-/// Ticks over which a buffer that is fuller than need be is watched before a frame is skipped.
-const WATCH: u32 = 25;
+/// Every packet of Opus, and everything that it guesses, is a multiple of this.
+const GRAIN: i64 = (CLOCK / 400) as i64;
 
-/// What is to be heard next.
+/// What is to be heard next, and for how long in samples of RTP's clock.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Pull {
-    Frame(Vec<u8>),
-    /// A packet is lost, and the next one is here: it may hold the lost one in a coarse form.
-    Recover(Vec<u8>),
-    Conceal,
-    Silence,
+pub(super) enum Pull<'a> {
+    Frame(&'a [u8]),
+    /// So much is lost, and the next packet is here: it may hold the lost one in a coarse form.
+    Recover(&'a [u8], u32),
+    Conceal(u32),
+    Silence(u32),
     /// Nothing has begun, or it is over.
     Nothing,
+}
+
+/// How what is held is to be played, so that it waits as long as need be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Even,
+    /// A packet more is to be pulled, in the time of one.
+    Faster,
+    /// A packet less.
+    Slower,
 }
 
 #[derive(Debug)]
@@ -70,14 +81,15 @@ pub(super) struct JitterBuffer {
     /// The timestamp that is played next.
     cursor: i64,
     newest: i64,
+    highest: Option<u64>,
     /// Of the packet that was played last.
     played: Option<u64>,
+    payload: Vec<u8>,
+    /// What held other packets, to hold the next ones.
+    empty: Vec<Vec<u8>>,
     guesses: u32,
     stalled: u32,
     delays: Delays,
-    /// The least that was held, over the ticks that are watched.
-    spare: i64,
-    watched: u32,
     pub(super) counts: Counts,
 }
 
@@ -88,12 +100,13 @@ impl JitterBuffer {
             held: VecDeque::new(),
             cursor: 0,
             newest: 0,
+            highest: None,
             played: None,
+            payload: Vec::new(),
+            empty: Vec::new(),
             guesses: 0,
             stalled: 0,
             delays: Delays::default(),
-            spare: i64::MAX,
-            watched: 0,
             counts: Counts::default(),
         }
     }
@@ -101,7 +114,9 @@ impl JitterBuffer {
     /// Another stream follows: nothing of the one before is waited for.
     pub(super) fn restart(&mut self) {
         self.state = State::Empty;
-        self.held.clear();
+        self.empty.extend(self.held.drain(..).map(|held| held.payload));
+        self.stalled = 0;
+        self.highest = None;
         self.played = None;
     }
 
@@ -110,6 +125,11 @@ impl JitterBuffer {
         self.counts.received += 1;
         let timestamp = self.begin(now, timestamp);
         self.delays.came(now, timestamp);
+        // The one before it is lost, or late: what of it can be recovered came with this one.
+        if self.highest.is_some_and(|highest| highest.checked_add(2) == Some(sequence)) {
+            self.delays.came(now, timestamp - i64::from(duration(payload)));
+        }
+        self.highest = self.highest.max(Some(sequence));
         self.hold(sequence, timestamp, payload);
     }
 
@@ -117,7 +137,10 @@ impl JitterBuffer {
     pub(super) fn insert_again(&mut self, sequence: u64, timestamp: u32, payload: &[u8]) {
         if matches!(self.state, State::Filling { .. } | State::Playing) {
             let timestamp = self.unwrap(timestamp);
-            self.hold(sequence, timestamp, payload);
+            // What is before the first packet is not waited for, and what was played is here again.
+            if timestamp >= self.cursor {
+                self.hold(sequence, timestamp, payload);
+            }
         }
     }
 
@@ -165,82 +188,103 @@ impl JitterBuffer {
         if self.held.get(at).is_some_and(|held| held.timestamp == timestamp) {
             return;
         }
-        self.held.insert(at, Held { timestamp, sequence, payload: payload.to_vec() });
+        let mut kept = self.empty.pop().unwrap_or_default();
+        kept.clear();
+        kept.extend_from_slice(payload);
+        self.held.insert(at, Held { timestamp, sequence, payload: kept });
         if self.held.len() > MOST {
-            self.held.pop_front();
+            self.empty.extend(self.held.pop_front().map(|held| held.payload));
             self.cursor = self.held.front().map_or(self.cursor, |held| held.timestamp);
         }
     }
 
-    /// Once a tick, before what is pulled in it: whether one frame is to be skipped, since more is held than need be.
-    pub(super) fn is_too_far_behind(&mut self) -> bool {
-        if self.state != State::Playing {
-            return false;
+    /// Until when the first packets are kept.
+    pub(super) fn begins(&self) -> Option<Instant> {
+        match self.state {
+            State::Filling { until } => Some(until),
+            State::Empty | State::Playing | State::Paused => None,
         }
-        self.spare = self.spare.min(self.newest + i64::from(PACKET) - self.cursor);
-        self.watched += 1;
-        if self.watched < WATCH {
-            return false;
-        }
-        let spare = std::mem::replace(&mut self.spare, i64::MAX);
-        self.watched = 0;
-        let skip = spare > self.delays.target + 2 * i64::from(PACKET);
-        self.counts.skipped += u64::from(skip);
-        skip
     }
 
-    /// What is to be heard next.
-    pub(super) fn pull(&mut self, now: Instant) -> Pull {
+    /// Whether what is to be played next is only just missing.
+    pub(super) fn is_dry(&self) -> bool {
+        self.state == State::Playing && self.held.is_empty() && self.stalled == 0
+    }
+
+    /// Before what is pulled at `at`.
+    pub(super) fn pace(&mut self, at: Instant) -> Pace {
+        if self.state != State::Playing || self.stalled > 0 {
+            return Pace::Even;
+        }
+        let (packet, waits) = (i64::from(PACKET), self.delays.of(at, self.cursor));
+        let two = self.held.back().is_some_and(|last| last.timestamp >= self.cursor + packet);
+        if two && waits >= self.delays.target + packet + packet / 4 {
+            self.counts.skipped += 1;
+            return Pace::Faster;
+        }
+        if waits + packet / 2 <= self.delays.target { Pace::Slower } else { Pace::Even }
+    }
+
+    /// What is to be heard next, from `at` on.
+    pub(super) fn pull(&mut self, at: Instant) -> Pull<'_> {
         match self.state {
             State::Empty => return Pull::Nothing,
-            State::Paused => return Pull::Silence,
-            State::Filling { until } if now < until => return Pull::Silence,
+            State::Paused => return Pull::Silence(PACKET),
+            State::Filling { until } if at < until => return Pull::Silence(PACKET),
             State::Filling { .. } => self.state = State::Playing,
             State::Playing => {}
         }
-        let Some(next) = self.held.front() else { return self.stall() };
+        let Some(&Held { timestamp, sequence, .. }) = self.held.front() else { return self.stall() };
         // What was guessed while nothing was there stands for what is missing before it.
         let stood = i64::from(std::mem::take(&mut self.stalled)) * i64::from(PACKET);
-        self.cursor = self.cursor.max((self.cursor + stood).min(next.timestamp));
-        if next.timestamp <= self.cursor {
+        self.cursor = self.cursor.max((self.cursor + stood).min(timestamp));
+        let missing = timestamp - self.cursor;
+        let silent = self.played.is_some_and(|played| sequence == played.wrapping_add(1));
+        if missing > 0 && (silent || missing > FARTHEST) {
+            // Not lost, but never sent (DTX, a mute): wait as long as the sender did, but for what is too far.
+            self.cursor = if missing > FARTHEST { timestamp - self.delays.target } else { self.cursor };
+            let length = i64::from(PACKET).min(timestamp - self.cursor);
+            self.cursor += length;
+            return Pull::Silence(length as u32);
+        }
+        if missing < GRAIN {
             return self.play();
         }
-        let missing = next.timestamp - self.cursor;
-        let silent = self.played.is_some_and(|played| next.sequence == played.wrapping_add(1));
-        if silent || missing > FARTHEST {
-            // Not lost, but never sent (DTX, a mute): wait as long as the sender did, but for what is too far.
-            self.cursor = if missing > FARTHEST { next.timestamp - self.delays.target } else { self.cursor };
-            self.cursor += i64::from(PACKET).min(next.timestamp - self.cursor);
-            return Pull::Silence;
-        }
-        self.cursor += i64::from(PACKET).min(missing);
         self.counts.lost += 1;
         self.guesses += 1;
-        if missing <= i64::from(PACKET) {
-            return Pull::Recover(next.payload.clone());
+        let next = self.held.front().map_or(&[][..], |next| &next.payload);
+        let before = missing - i64::from(duration(next));
+        if before < GRAIN {
+            self.cursor = timestamp;
+            return Pull::Recover(next, ((missing - before.max(0)) / GRAIN * GRAIN) as u32);
         }
-        if self.guesses > GUESSES { Pull::Silence } else { Pull::Conceal }
+        let length = i64::from(PACKET).min(before / GRAIN * GRAIN);
+        self.cursor += length;
+        let length = length as u32;
+        if self.guesses > GUESSES { Pull::Silence(length) } else { Pull::Conceal(length) }
     }
 
-    fn play(&mut self) -> Pull {
-        let Some(Held { timestamp, sequence, payload }) = self.held.pop_front() else { return Pull::Silence };
+    fn play(&mut self) -> Pull<'_> {
+        let Some(Held { timestamp, sequence, payload }) = self.held.pop_front() else {
+            return Pull::Silence(PACKET);
+        };
+        self.empty.push(std::mem::replace(&mut self.payload, payload));
         self.played = Some(sequence);
         self.guesses = 0;
-        self.cursor = timestamp + i64::from(duration(&payload));
-        Pull::Frame(payload)
+        self.cursor = timestamp + i64::from(duration(&self.payload));
+        Pull::Frame(&self.payload)
     }
 
     /// Nothing is held: what is late makes the delay longer, what is over ends.
-    fn stall(&mut self) -> Pull {
+    fn stall(&mut self) -> Pull<'static> {
         self.stalled += 1;
         self.counts.stalled += 1;
-        self.spare = 0;
         if self.stalled > GUESSES * 2 {
             self.state = State::Paused;
             self.stalled = 0;
-            return Pull::Silence;
+            return Pull::Silence(PACKET);
         }
-        if self.stalled > GUESSES { Pull::Silence } else { Pull::Conceal }
+        if self.stalled > GUESSES { Pull::Silence(PACKET) } else { Pull::Conceal(PACKET) }
     }
 
     #[cfg(test)]
@@ -261,36 +305,49 @@ struct Delays {
     first: Option<(Instant, i64)>,
     late: VecDeque<i64>,
     sorted: Vec<i64>,
+    fastest: i64,
     target: i64,
 }
 
 impl Default for Delays {
     fn default() -> Self {
-        Self { first: None, late: VecDeque::with_capacity(HISTORY), sorted: Vec::new(), target: FIRST }
+        let (late, sorted) = (VecDeque::with_capacity(HISTORY), Vec::with_capacity(HISTORY));
+        Self { first: None, late, sorted, fastest: 0, target: FIRST }
     }
 }
 
 impl Delays {
     fn came(&mut self, now: Instant, timestamp: i64) {
-        let (begun, from) = *self.first.get_or_insert((now, timestamp));
-        let since = now.saturating_duration_since(begun).as_micros() as i64 * i64::from(CLOCK) / 1_000_000;
+        self.first.get_or_insert((now, timestamp));
         if self.late.len() == HISTORY {
             self.late.pop_front();
         }
-        self.late.push_back(since - (timestamp - from));
-        let fastest = self.late.iter().min().copied().unwrap_or(0);
+        self.late.push_back(self.since_first(now, timestamp));
+        self.fastest = self.late.iter().min().copied().unwrap_or(0);
         self.sorted.clear();
-        self.sorted.extend(self.late.iter().map(|late| late - fastest));
+        self.sorted.extend(self.late.iter().map(|late| late - self.fastest));
         // One packet in forty may come too late, once there are as many to judge by.
         let at = (self.sorted.len() - 1) * 39 / 40;
         let (_, usual, _) = self.sorted.select_nth_unstable(at);
-        let wanted = (*usual + LEAST).clamp(LEAST, FARTHEST);
+        let wanted = (*usual + MARGIN).min(FARTHEST);
         // Up at once, down by and by.
         self.target = if wanted > self.target { wanted } else { self.target - (self.target - wanted) / 64 };
     }
+
+    /// How long what is played at `at` waits, after the fastest packet would have brought it.
+    fn of(&self, at: Instant, timestamp: i64) -> i64 {
+        self.since_first(at, timestamp) - self.fastest
+    }
+
+    /// How much later than the first packet lets expect.
+    fn since_first(&self, now: Instant, timestamp: i64) -> i64 {
+        let Some((begun, from)) = self.first else { return 0 };
+        let since = now.saturating_duration_since(begun).as_micros() as i64 * i64::from(CLOCK) / 1_000_000;
+        since - (timestamp - from)
+    }
 }
 
-fn clock(samples: i64) -> Duration {
+pub(super) fn clock(samples: i64) -> Duration {
     Duration::from_micros(samples.unsigned_abs() * 1_000_000 / u64::from(CLOCK))
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Block<'a> {
 pub(super) struct Malformed;
 
 /// The frames of a packet, the newest last.
-pub(super) fn blocks(packet: &[u8]) -> Result<impl Iterator<Item = Block<'_>>, Malformed> {
+pub(super) fn blocks(packet: &[u8]) -> Result<impl Iterator<Item = Block<'_>> + Clone, Malformed> {
     let mut headers = packet;
     let mut redundant = 0;
     let mut length = 0;
@@ -53,25 +53,27 @@ pub(super) fn blocks(packet: &[u8]) -> Result<impl Iterator<Item = Block<'_>>, M
 /// Puts each frame into the next packet once more.
 #[derive(Debug, Default)]
 pub(super) struct RedWriter {
-    last: Option<(u32, Vec<u8>)>,
+    at: u32,
+    /// Empty before the first.
+    last: Vec<u8>,
 }
 
 impl RedWriter {
     /// `payload` with the frame before it, if that is near and small enough.
-    pub(super) fn write(&mut self, payload_type: u8, timestamp: u32, payload: Vec<u8>) -> Vec<u8> {
-        let mut packet = Vec::with_capacity(HEADER + 1 + payload.len() * 2);
-        let near = self.last.take().filter(|(at, frame)| {
-            (1..=MAX_OFFSET).contains(&timestamp.wrapping_sub(*at)) && (1..=MAX_LENGTH).contains(&frame.len())
-        });
-        if let Some((at, frame)) = near {
-            let [.., high, low] = (timestamp.wrapping_sub(at) << 2 | (frame.len() as u32 >> 8)).to_be_bytes();
-            packet.extend([payload_type | 0x80, high, low, frame.len() as u8, payload_type]);
-            packet.extend(frame);
+    pub(super) fn write(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
+        let (offset, length) = (timestamp.wrapping_sub(self.at), self.last.len());
+        let mut packet = Vec::with_capacity(HEADER + 1 + length + payload.len());
+        if (1..=MAX_OFFSET).contains(&offset) && (1..=MAX_LENGTH).contains(&length) {
+            let [.., high, low] = (offset << 2 | (length as u32 >> 8)).to_be_bytes();
+            packet.extend([payload_type | 0x80, high, low, length as u8, payload_type]);
+            packet.extend_from_slice(&self.last);
         } else {
             packet.push(payload_type);
         }
-        packet.extend_from_slice(&payload);
-        self.last = Some((timestamp, payload));
+        packet.extend_from_slice(payload);
+        self.at = timestamp;
+        self.last.clear();
+        self.last.extend_from_slice(payload);
         packet
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{AudioError, AudioFrame};
@@ -27,6 +27,9 @@ pub struct AudioSource {
 struct Queue {
     samples: VecDeque<i16>,
     waiting: Vec<Waker>,
+    /// Something was said since the engine asked last.
+    fresh: bool,
+    engine: Option<Waker>,
 }
 
 impl AudioSource {
@@ -78,8 +81,10 @@ impl AudioSource {
                 return Poll::Pending;
             }
             queue.samples.extend(&frame.samples);
-            // A test may wait for it.
-            queue.wake();
+            queue.fresh = true;
+            if let Some(engine) = queue.engine.take() {
+                engine.wake();
+            }
             Poll::Ready(Ok(()))
         })
         .await
@@ -119,7 +124,7 @@ impl AudioSource {
         poll_fn(|context| {
             let mut queue = self.lock();
             if queue.samples.is_empty() {
-                queue.wait(context.waker());
+                queue.engine = Some(context.waker().clone());
                 return Poll::Pending;
             }
             let samples = queue.samples.drain(..).collect();
@@ -142,6 +147,16 @@ impl AudioSource {
         into.resize(length, 0);
         queue.wake();
         true
+    }
+
+    /// Whether something was said since this was asked last; wakes when there is.
+    pub(super) fn poll_captured(&self, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.lock();
+        if std::mem::take(&mut queue.fresh) {
+            return Poll::Ready(());
+        }
+        queue.engine = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

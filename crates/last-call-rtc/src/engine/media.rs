@@ -1,7 +1,8 @@
-//! Owns the tracks: ours, from an audio source to packets every 20 ms; others', from packets to those who listen.
+//! Owns the tracks: ours, from an audio source to packets; others', from packets to those who listen.
 //! Refuses to know who publishes what.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,10 +23,8 @@ use crate::people::People;
 use crate::room::PublishOptions;
 use crate::session::Session;
 
-/// One packet of audio.
-const TICK: Duration = Duration::from_millis(20);
-/// A thread that stood still for longer plays on from now: nobody wants to hear all of it at once.
-const LATEST: Duration = Duration::from_millis(200);
+/// What others say is heard at multiples of this, so that many of them don't wake a room as many times.
+const BEAT: Duration = Duration::from_millis(5);
 
 /// A track of ours.
 struct Local {
@@ -47,7 +46,7 @@ struct Remote {
 }
 
 pub(super) struct Media {
-    next_tick: Instant,
+    begun: Instant,
     /// By cid.
     local: BTreeMap<String, Local>,
     /// By sid.
@@ -56,25 +55,33 @@ pub(super) struct Media {
 
 impl Media {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_tick: now, local: BTreeMap::new(), remote: BTreeMap::new() }
+        Self { begun: now, local: BTreeMap::new(), remote: BTreeMap::new() }
     }
 
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let busy = !self.local.is_empty() || !self.remote.is_empty();
+    /// When [`Media::tick`] has something to do.
+    pub(super) fn deadline(&self, now: Instant, connected: bool) -> Option<Instant> {
+        let spoken = self.local.values().filter(|local| connected && local.info.is_some());
+        let spoken = spoken.filter_map(|local| local.track.due(now));
+        let heard = self.remote.values().filter_map(|remote| Some(self.beat(remote.track.due()?)));
         let asked = self.local.values().filter_map(|local| Some(local.reply.as_ref()?.1));
-        busy.then_some(self.next_tick).into_iter().chain(asked).min()
+        spoken.chain(heard).chain(asked).min()
     }
 
-    pub(super) fn listen(&mut self, now: Instant, sid: &str, stream: Attached) {
-        self.start(now);
+    /// The first beat that is not before `at`.
+    fn beat(&self, at: Instant) -> Instant {
+        let beats = at.saturating_duration_since(self.begun).as_micros().div_ceil(BEAT.as_micros());
+        self.begun + Duration::from_micros(beats as u64 * BEAT.as_micros() as u64)
+    }
+
+    /// Whether somebody spoke into a source of ours since this was asked last; wakes when they do.
+    pub(super) fn poll_captured(&self, context: &Context<'_>) -> Poll<()> {
+        let captured = self.local.values().filter(|local| local.track.poll_captured(context).is_ready());
+        // Each of them, so that each wakes.
+        if captured.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub(super) fn listen(&mut self, sid: &str, stream: Attached) {
         self.remote.entry(sid.to_owned()).or_default().track.attach(stream);
-    }
-
-    /// The first track starts the clock.
-    fn start(&mut self, now: Instant) {
-        if self.local.is_empty() && self.remote.is_empty() {
-            self.next_tick = now;
-        }
     }
 
     /// A packet of a track; with the keys, where the room has any, and whoever knows whose the track is.
@@ -140,41 +147,36 @@ impl Media {
 
     /// Everything that is due at `now`, from the sources to the session, and to the streams.
     fn tick(&mut self, now: Instant, session: &mut Session) {
-        if now > self.next_tick + LATEST {
-            self.next_tick = now;
-        }
-        while self.next_tick <= now {
-            self.next_tick += TICK;
-            for (cid, local) in &mut self.local {
-                if local.info.is_none() || !session.is_connected() {
-                    continue;
-                }
+        for (cid, local) in &mut self.local {
+            if local.info.is_none() || !session.is_connected() {
+                continue;
+            }
+            while local.track.due(now).is_some_and(|at| at <= now) {
                 // What is said while muted goes by unheard, in time.
-                if let Some(packet) = local.track.tick().filter(|_| !local.muted) {
-                    let payload = match &mut local.encryptor {
-                        Some(encryptor) => encryptor.encrypt(packet.timestamp, &packet.payload),
-                        None => Ok(packet.payload),
-                    };
-                    // What can't be encrypted is not sent.
-                    let Ok(payload) = payload else { continue };
-                    session.write_media(
-                        now,
-                        cid,
-                        Outgoing {
-                            payload_type: if packet.red { RED } else { OPUS },
-                            timestamp: packet.timestamp,
-                            marker: packet.marker,
-                            level: Some((packet.level_dbov, packet.voice)),
-                            payload,
-                        },
-                    );
-                }
+                let Some(packet) = local.track.tick(now).filter(|_| !local.muted) else { continue };
+                let payload = match &mut local.encryptor {
+                    Some(encryptor) => encryptor.encrypt(packet.timestamp, &packet.payload),
+                    None => Ok(packet.payload),
+                };
+                // What can't be encrypted is not sent.
+                let Ok(payload) = payload else { continue };
+                session.write_media(
+                    now,
+                    cid,
+                    Outgoing {
+                        payload_type: if packet.red { RED } else { OPUS },
+                        timestamp: packet.timestamp,
+                        marker: packet.marker,
+                        level: Some((packet.level_dbov, packet.voice)),
+                        payload,
+                    },
+                );
             }
-            for remote in self.remote.values_mut() {
-                remote.track.tick(now);
-            }
-            self.remote.retain(|_, remote| remote.track.is_heard());
         }
+        for remote in self.remote.values_mut() {
+            remote.track.tick(now);
+        }
+        self.remote.retain(|_, remote| remote.track.is_heard());
     }
 }
 
@@ -194,7 +196,6 @@ impl Engine {
         };
         let spare = self.session.spare(MediaKind::Audio).filter(|cid| !self.media.local.contains_key(cid));
         let cid = spare.unwrap_or_else(|| format!("audio-{:016x}", fastrand::u64(..)));
-        self.media.start(self.now);
         let reply = Some((reply, self.now + ANSWER_WITHIN));
         let encryptor = self.options.e2ee.clone().zip(self.people.local()).map(|(keys, own)| {
             let (ssrc, first) = (fastrand::u32(..), fastrand::u16(..));
@@ -287,8 +288,6 @@ impl Engine {
         for cid in unanswered {
             self.media.refused(&cid, &RoomError::Timeout(ANSWER_WITHIN));
         }
-        if self.media.next_tick <= self.now {
-            self.media.tick(self.now, &mut self.session);
-        }
+        self.media.tick(self.now, &mut self.session);
     }
 }
