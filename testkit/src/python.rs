@@ -90,7 +90,7 @@ impl Python {
     }
 
     /// As [`Python::join`], with a tone of 440 Hz; and it says what the others sound like ("hears IDENTITY HERTZ SHARE"),
-    /// and sends data of the topic "ping" back with the topic "pong".
+    /// and sends data of the topic "ping" back with the topic "pong", and streams of the topic "there" with the topic "back".
     ///
     /// # Errors
     /// What the script says.

@@ -6,6 +6,7 @@ mod media;
 mod rpc;
 mod signal;
 mod steps;
+mod streams;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ use self::data::Data;
 use self::media::Media;
 use self::rpc::{Remote, RpcReply};
 use self::steps::Steps;
+use self::streams::Flows;
+pub(crate) use self::streams::StreamCommand;
 use crate::audio::{Attached, AudioSource};
 use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
@@ -110,6 +113,7 @@ pub(crate) enum Command {
         id: String,
         result: Result<String, RpcError>,
     },
+    Stream(StreamCommand),
     NetworkChanged,
     Leave {
         reply: oneshot::Sender<()>,
@@ -202,6 +206,7 @@ pub(crate) struct Engine {
     trailer: Bytes,
     data: Data,
     remote: Remote,
+    flows: Flows,
     due: VecDeque<Due>,
     shared: Arc<Shared>,
     now: Instant,
@@ -222,6 +227,7 @@ impl Engine {
             trailer: Bytes::new(),
             data: Data::default(),
             remote: Remote::default(),
+            flows: Flows::default(),
             due: VecDeque::new(),
             left: Vec::new(),
             unoffered: false,
@@ -288,6 +294,7 @@ impl Engine {
             }
             Command::Offer { method, invocations } => self.offer_method(method, invocations),
             Command::Answer { caller, id, result } => self.respond(&caller, &id, result),
+            Command::Stream(command) => self.on_stream_command(command),
             Command::NetworkChanged => self.step(Input::NetworkChanged),
             Command::Leave { reply } => {
                 self.left.push(reply);
@@ -325,6 +332,7 @@ impl Engine {
             self.media.on_event(&event);
             if let RoomEvent::ParticipantDisconnected(gone) = &event {
                 self.rpc_left(gone.identity());
+                self.streams_left(gone.sid(), gone.identity());
             }
             self.shared.tell(&event);
         }

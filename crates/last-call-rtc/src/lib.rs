@@ -18,6 +18,7 @@ mod room;
 mod rpc;
 mod session;
 mod shared;
+mod streams;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes by a relay yet"))]
 mod turn;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes over TCP yet"))]
@@ -28,8 +29,13 @@ pub use e2ee::{E2ee, E2eeError, E2eeOptions, KEY_RING};
 pub use error::{ConnectError, RoomError};
 pub use event::{
     ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo,
-    TrackKind, TrackSource,
+    TrackKind, TrackSource, Transcription, TranscriptionSegment,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod};
+pub use room::{
+    ATTRIBUTE_TRANSCRIPTION_FINAL, ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID, ATTRIBUTE_TRANSCRIPTION_TRACK_ID,
+    ByteOptions, ByteReader, ByteStreams, ByteWriter, DataOptions, Events, PublishOptions, Room, RoomOptions,
+    RpcCall, RpcMethod, TOPIC_CHAT, TOPIC_TRANSCRIPTION, TextOptions, TextReader, TextStreams, TextWriter,
+};
 pub use rpc::RpcError;
+pub use streams::{StreamError, StreamInfo};

@@ -3,6 +3,9 @@
 
 mod options;
 mod rpc;
+mod streams;
+mod transcription;
+mod writers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +20,12 @@ use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
 pub use self::rpc::{RpcCall, RpcMethod};
+pub use self::streams::{ByteReader, ByteStreams, TextReader, TextStreams};
+pub use self::transcription::{
+    ATTRIBUTE_TRANSCRIPTION_FINAL, ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID, ATTRIBUTE_TRANSCRIPTION_TRACK_ID,
+    TOPIC_CHAT, TOPIC_TRANSCRIPTION,
+};
+pub use self::writers::{ByteOptions, ByteWriter, TextOptions, TextWriter};
 use crate::audio::{AudioSource, AudioStream, AudioStreamOptions};
 use crate::driver;
 use crate::engine::{Command, Dial, Engine, Reply};
@@ -30,6 +39,7 @@ use crate::shared::Shared;
 pub struct Room {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
+    encrypts: bool,
 }
 
 impl Room {
@@ -48,9 +58,10 @@ impl Room {
             auto_subscribe: options.auto_subscribe.by_server(),
             single: options.single_peer_connection,
         };
+        let encrypts = options.e2ee.is_some();
         let engine = Engine::new(Instant::now(), dial, options, Arc::clone(&shared));
         driver::spawn(driver::run(engine, to_do)).map_err(|error| ConnectError::Local(error.to_string()))?;
-        let room = Self { shared, commands };
+        let room = Self { shared, commands, encrypts };
         match outcome.await {
             Ok(outcome) => outcome.map(|()| room),
             Err(oneshot::Canceled) => Err(ConnectError::Local("its thread is gone".to_owned())),

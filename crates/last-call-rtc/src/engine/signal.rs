@@ -27,6 +27,7 @@ impl Engine {
         }
         self.trailer = join.sif_trailer.clone().into();
         self.data.joined();
+        self.streams_interrupted();
         if !self.unoffered {
             self.session.negotiate();
         }
