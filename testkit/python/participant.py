@@ -95,7 +95,6 @@ def hear(room: rtc.Room) -> "Callable[[rtc.RpcInvocationData], Awaitable[str]]":
             destination_identities=[identity],
             attributes=info.attributes,
             reply_to_id=info.stream_id,
-            total_size=info.size,
         )
         await writer.write(text)
         await writer.aclose(attributes={"read": str(len(text))})
