@@ -166,6 +166,44 @@ async fn a_stream_ends_with_the_room() -> Result<()> {
     Ok(())
 }
 
+/// More than may wait to be sent: a writer is no faster than the connection, and its reader keeps up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_is_no_faster_than_the_connection() -> Result<()> {
+    let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
+    let (alice, bob) = pair(&server, Mode::Single).await?;
+    let mut files = bob.byte_streams("files");
+    let content = noise(20 << 20);
+    let sent = content.clone();
+    let sending = tokio::spawn(async move { alice.send_bytes(&sent, file("files")).await.map(|_| alice) });
+    let mut reader = soon(files.next()).await?.context("the room ended")?;
+    assert!(soon(reader.read_all(content.len())).await?? == content, "other bytes");
+    soon(sending).await???;
+    Ok(())
+}
+
+/// A server that starts anew knows no session: what was under way is lost, and both ends hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_does_not_outlive_its_session() -> Result<()> {
+    let Some(mut server) = LiveKit::or_skip()? else { return Ok(()) };
+    let (alice, bob) = pair(&server, Mode::Single).await?;
+    let mut texts = bob.text_streams("words");
+    let mut writer = alice.stream_text(about("words")).await?;
+    let mut reader = soon(texts.next()).await?.context("the room ended")?;
+    let (mut of_alice, mut of_bob) = (alice.events(), bob.events());
+    tokio::task::block_in_place(|| server.kill().and_then(|_| server.restart()))?;
+    for events in [&mut of_alice, &mut of_bob] {
+        event(events, |event| matches!(event, RoomEvent::Reconnected).then_some(())).await?;
+    }
+    let refused = writer.write("more").await.expect_err("nobody knows the stream");
+    assert!(matches!(refused, RoomError::BrokenStream), "{refused}");
+    assert_eq!(soon(reader.next()).await?, Some(Err(StreamError::Interrupted)));
+    soon(bob.wait_for(|participant| participant.identity() == "alice")).await??;
+    alice.send_text("anew", about("words")).await?;
+    let mut reader = soon(texts.next()).await?.context("the room ended")?;
+    assert_eq!(soon(reader.read_all(LIMIT)).await??, "anew");
+    Ok(())
+}
+
 /// The official SDK reads what we send, and we read what it sends: larger than a chunk, in clear and encrypted.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_go_both_ways_with_the_python_sdk() -> Result<()> {
