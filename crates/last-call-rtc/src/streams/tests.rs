@@ -297,7 +297,7 @@ fn what_is_not_read_fails() {
 fn all_that_is_not_read_is_bounded() {
     let mut streams = Streams::default();
     let mut readers = Vec::new();
-    for id in 0..u64::MAX {
+    for id in 0..1_000 {
         let Some(opened) = open(&mut streams, ALICE, &id.to_string(), None) else { break };
         for index in 0..20 {
             streams.chunk(ALICE, chunk(&id.to_string(), index, &[0; CHUNK]));
@@ -306,7 +306,7 @@ fn all_that_is_not_read_is_bounded() {
         readers.push(opened);
     }
     assert!(streams.budget.held() > UNREAD - 20 * CHUNK);
-    assert!(readers.len() < UNREAD / 1024);
+    assert!(readers.len() < 1_000, "streams without end");
     drop(readers);
     assert!(open(&mut streams, ALICE, "next", None).is_some());
 }
