@@ -2,7 +2,8 @@
 
 argv: "publish" to send a microphone track, a sine tone of 440 Hz, as well; "listen" to say what others' tracks sound like, and
 to send each data packet of the topic "ping" back with the topic "pong", to have the method "greet", and to call the method "add"
-of whoever sends data of the topic "call", and send back what it says, with the topic "called". LIVEKIT_E2EE_KEY is a key that
+of whoever sends data of the topic "call", and send back what it says, with the topic "called", and to answer each stream of the
+topic "there" with one of what it read and the same attributes, of the topic "back". LIVEKIT_E2EE_KEY is a key that
 everybody in the room shares. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
 several tokens, with spaces between them, are several rooms.
 Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY ROOM" for others who come, publish and go,
@@ -86,6 +87,40 @@ def hear(room: rtc.Room) -> "Callable[[rtc.RpcInvocationData], Awaitable[str]]":
     async def greet(call: rtc.RpcInvocationData) -> str:
         return f"hello {call.payload} from {call.caller_identity}"
 
+    async def text_back(reader: rtc.TextStreamReader, identity: str) -> None:
+        text = await reader.read_all()
+        me, info = room.local_participant, reader.info
+        writer = await me.stream_text(
+            topic="back",
+            destination_identities=[identity],
+            attributes=info.attributes,
+            reply_to_id=info.stream_id,
+        )
+        await writer.write(text)
+        await writer.aclose(attributes={"read": str(len(text))})
+
+    async def bytes_back(reader: rtc.ByteStreamReader, identity: str) -> None:
+        content = b"".join([chunk async for chunk in reader])
+        me, info = room.local_participant, reader.info
+        writer = await me.stream_bytes(
+            info.name,
+            topic="back",
+            destination_identities=[identity],
+            attributes=info.attributes,
+            mime_type=info.mime_type,
+            total_size=info.size,
+        )
+        await writer.write(content)
+        await writer.aclose()
+
+    def text(reader: rtc.TextStreamReader, identity: str) -> None:
+        tasks.add(asyncio.create_task(text_back(reader, identity)))
+
+    def content(reader: rtc.ByteStreamReader, identity: str) -> None:
+        tasks.add(asyncio.create_task(bytes_back(reader, identity)))
+
+    room.register_text_stream_handler("there", text)
+    room.register_byte_stream_handler("there", content)
     room.on("track_subscribed", subscribed)
     room.on("data_received", data)
     return greet

@@ -7,6 +7,7 @@ mod routes;
 mod rpc;
 mod signal;
 mod steps;
+mod streams;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ use self::data::Data;
 use self::media::Media;
 use self::rpc::{Remote, RpcReply};
 use self::steps::Steps;
+use self::streams::Flows;
+pub(crate) use self::streams::StreamCommand;
 use crate::audio::{Attached, AudioSource};
 use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
@@ -113,6 +116,7 @@ pub(crate) enum Command {
         id: String,
         result: Result<String, RpcError>,
     },
+    Stream(StreamCommand),
     NetworkChanged,
     Simulate(Simulation),
     Leave {
@@ -212,6 +216,7 @@ pub(crate) struct Engine {
     trailer: Bytes,
     data: Data,
     remote: Remote,
+    flows: Flows,
     due: VecDeque<Due>,
     shared: Arc<Shared>,
     now: Instant,
@@ -233,6 +238,7 @@ impl Engine {
             trailer: Bytes::new(),
             data: Data::default(),
             remote: Remote::default(),
+            flows: Flows::default(),
             due: VecDeque::new(),
             left: Vec::new(),
             unoffered: false,
@@ -305,6 +311,7 @@ impl Engine {
             }
             Command::Offer { method, invocations } => self.offer_method(method, invocations),
             Command::Answer { caller, id, result } => self.respond(&caller, &id, result),
+            Command::Stream(command) => self.on_stream_command(command),
             Command::NetworkChanged => self.step(Input::NetworkChanged),
             Command::Simulate(simulation) => self.signal(Request::Simulate(simulation.request())),
             Command::Leave { reply } => {
@@ -345,6 +352,7 @@ impl Engine {
             self.media.on_event(&event);
             if let RoomEvent::ParticipantDisconnected(gone) = &event {
                 self.rpc_left(gone.identity());
+                self.streams_left(gone.sid(), gone.identity());
             }
             self.shared.tell(&event);
         }

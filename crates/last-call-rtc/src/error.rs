@@ -44,7 +44,7 @@ pub enum RoomError {
         name: String,
     },
     /// More than one message may hold.
-    #[error("{size} bytes are more than a packet may hold ({most}): send them as a stream")]
+    #[error("{size} bytes are more than a packet may hold ({most}): what is large goes as a stream")]
     TooLarge {
         /// What was to be sent, in bytes.
         size: usize,
@@ -54,6 +54,9 @@ pub enum RoomError {
     /// More is waiting to be sent than this room keeps.
     #[error("{0} bytes wait to be sent already: the connection does not keep up")]
     Full(usize),
+    /// A stream that its readers can't have whole any more.
+    #[error("the stream is broken: an earlier part was not sent, or the connection was made anew since")]
+    BrokenStream,
     /// No key to encrypt with.
     #[error("what is to be sent can't be encrypted: {0}")]
     Unencrypted(String),

@@ -2,12 +2,14 @@
 //! `people.rs`.
 
 mod participant;
+mod transcription;
 mod words;
 
 use std::fmt;
 
 pub(crate) use self::participant::Known;
 pub use self::participant::{Participant, Publication, RoomInfo};
+pub use self::transcription::{Transcription, TranscriptionSegment};
 pub use self::words::{ConnectionQuality, DisconnectReason, ParticipantKind, TrackKind, TrackSource};
 
 /// Something that happened in the room. Participants and publications are as they were then.
@@ -119,6 +121,9 @@ pub enum RoomEvent {
         /// On whose telephone.
         participant: Option<Participant>,
     },
+    /// An agent says what somebody said, by a packet of its own ([`TOPIC_TRANSCRIPTION`](crate::TOPIC_TRANSCRIPTION) is
+    /// the newer way).
+    TranscriptionReceived(Transcription),
     /// The room's metadata, or whether it is recorded, is another.
     RoomUpdated(RoomInfo),
     /// The server moved this participant to another room.
@@ -162,6 +167,7 @@ impl RoomEvent {
             Self::ConnectionQualityChanged { .. } => "ConnectionQualityChanged",
             Self::DataReceived { .. } => "DataReceived",
             Self::DtmfReceived { .. } => "DtmfReceived",
+            Self::TranscriptionReceived(_) => "TranscriptionReceived",
             Self::RoomUpdated(_) => "RoomUpdated",
             Self::Moved(_) => "Moved",
             Self::Reconnecting => "Reconnecting",

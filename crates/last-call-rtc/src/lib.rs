@@ -19,6 +19,7 @@ mod routes;
 mod rpc;
 mod session;
 mod shared;
+mod streams;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod turn;
@@ -29,8 +30,14 @@ pub use e2ee::{E2ee, E2eeError, E2eeOptions, KEY_RING};
 pub use error::{ConnectError, RoomError};
 pub use event::{
     ConnectionQuality, DisconnectReason, Participant, ParticipantKind, Publication, RoomEvent, RoomInfo,
-    TrackKind, TrackSource,
+    TrackKind, TrackSource, Transcription, TranscriptionSegment,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, Simulation, Who};
+pub use room::{
+    ATTRIBUTE_TRANSCRIPTION_FINAL, ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID, ATTRIBUTE_TRANSCRIPTION_TRACK_ID,
+    ByteOptions, ByteReader, ByteStreams, ByteWriter, DataOptions, Events, PublishOptions, Room, RoomOptions,
+    RpcCall, RpcMethod, Simulation, TOPIC_CHAT, TOPIC_TRANSCRIPTION, TextOptions, TextReader, TextStreams,
+    TextWriter, Who,
+};
 pub use rpc::RpcError;
+pub use streams::{StreamError, StreamInfo};

@@ -4,7 +4,10 @@
 mod options;
 mod rpc;
 mod simulation;
+mod streams;
+mod transcription;
 mod who;
+mod writers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +23,13 @@ use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 pub use self::options::{DataOptions, PublishOptions, RoomOptions};
 pub use self::rpc::{RpcCall, RpcMethod};
 pub use self::simulation::Simulation;
+pub use self::streams::{ByteReader, ByteStreams, TextReader, TextStreams};
+pub use self::transcription::{
+    ATTRIBUTE_TRANSCRIPTION_FINAL, ATTRIBUTE_TRANSCRIPTION_SEGMENT_ID, ATTRIBUTE_TRANSCRIPTION_TRACK_ID,
+    TOPIC_CHAT, TOPIC_TRANSCRIPTION,
+};
 pub use self::who::Who;
+pub use self::writers::{ByteOptions, ByteWriter, TextOptions, TextWriter};
 use crate::audio::{AudioSource, AudioStream, AudioStreamOptions};
 use crate::driver;
 use crate::engine::{Command, Dial, Engine, Reply};
@@ -34,6 +43,7 @@ use crate::shared::Shared;
 pub struct Room {
     shared: Arc<Shared>,
     commands: mpsc::UnboundedSender<Command>,
+    encrypts: bool,
 }
 
 impl Room {
@@ -52,9 +62,10 @@ impl Room {
             auto_subscribe: options.auto_subscribe.by_server(),
             single: options.single_peer_connection,
         };
+        let encrypts = options.e2ee.is_some();
         let engine = Engine::new(Instant::now(), dial, options, Arc::clone(&shared));
         driver::spawn(driver::run(engine, to_do)).map_err(|error| ConnectError::Local(error.to_string()))?;
-        let room = Self { shared, commands };
+        let room = Self { shared, commands, encrypts };
         match outcome.await {
             Ok(outcome) => outcome.map(|()| room),
             Err(oneshot::Canceled) => Err(ConnectError::Local("its thread is gone".to_owned())),
@@ -200,7 +211,7 @@ impl Room {
     /// A room whose commands go to a test.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn staged(shared: Arc<Shared>, commands: mpsc::UnboundedSender<Command>) -> Self {
-        Self { shared, commands }
+        Self { shared, commands, encrypts: false }
     }
 
     pub(crate) async fn send(&self, packet: DataPacket, reliable: bool) -> Result<(), RoomError> {

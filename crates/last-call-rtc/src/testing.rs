@@ -22,7 +22,7 @@
 //!
 //! Owns the server's part as far as an agent sees it, with the same [`RoomEvent`]s: participants, tracks of sound, data,
 //! procedures. Refuses what only a network does: packets, codecs, losses, reconnects, encryption, permissions. Sound is
-//! handed over as samples, at once and unchanged.
+//! handed over as samples, at once and unchanged. Streams of text and bytes are sent to nobody, and none come.
 
 mod cast;
 
@@ -313,7 +313,7 @@ impl Inner {
                 self.leave();
                 let _ = reply.send(());
             }
-            Command::NetworkChanged | Command::Simulate(_) => {}
+            Command::Stream(_) | Command::NetworkChanged | Command::Simulate(_) => {}
         }
     }
 

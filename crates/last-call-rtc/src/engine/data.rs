@@ -15,6 +15,7 @@ use crate::data::{Inbox, Outbox};
 use crate::error::RoomError;
 use crate::event::{Participant, RoomEvent};
 use crate::peer::Label;
+use crate::streams::Origin;
 
 /// The most that waits for a channel, in bytes.
 const MOST: usize = 8 << 20;
@@ -250,6 +251,7 @@ fn shows(local: &Participant, wanted: &UpdateParticipantMetadata) -> bool {
 impl Engine {
     /// A packet that is new.
     fn on_packet(&mut self, mut packet: DataPacket, reliable: bool) {
+        let encrypted = matches!(packet.value, Some(Value::EncryptedPacket(_)));
         if let (Some(Value::EncryptedPacket(hidden)), Some(keys)) = (&packet.value, &self.options.e2ee) {
             match keys.decrypt_data(&packet.participant_identity, hidden) {
                 Ok(value) => packet.value = Some(value),
@@ -266,6 +268,13 @@ impl Engine {
             }
             Some(value @ (Value::RpcRequest(_) | Value::RpcAck(_) | Value::RpcResponse(_))) => {
                 return self.on_rpc(&packet.participant_identity, value);
+            }
+            Some(value @ (Value::StreamHeader(_) | Value::StreamChunk(_) | Value::StreamTrailer(_))) => {
+                let (sid, identity) = (&packet.participant_sid, &packet.participant_identity);
+                return self.on_stream(Origin { sid, identity, encrypted }, value);
+            }
+            Some(Value::Transcription(transcription)) => {
+                RoomEvent::TranscriptionReceived(transcription.into())
             }
             _ => return,
         };

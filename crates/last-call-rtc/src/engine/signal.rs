@@ -29,6 +29,7 @@ impl Engine {
         self.routes.begin(self.now, self.session.peers());
         self.trailer = join.sif_trailer.clone().into();
         self.data.joined();
+        self.streams_interrupted();
         if !self.unoffered {
             self.session.negotiate();
         }

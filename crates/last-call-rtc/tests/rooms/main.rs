@@ -10,3 +10,4 @@ mod older;
 mod people;
 mod resume;
 mod scene;
+mod streams;
