@@ -1,5 +1,5 @@
-//! A LiveKit room participant in pure Rust: it joins a room, publishes and hears audio, sends and receives data, and
-//! keeps its place through what networks do.
+//! A LiveKit room participant in pure Rust: it joins a room, publishes and hears audio, sends and sees encoded video, sends
+//! and receives data, and keeps its place through what networks do.
 //!
 //! Owns the room client; refuses to know of jobs and workers: `last-call` does. The engine is sans-IO; the one file
 //! that names sockets, clocks and tokio is `driver.rs`.
@@ -20,6 +20,7 @@ mod session;
 mod shared;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes by a relay yet"))]
 mod turn;
+mod video;
 #[cfg_attr(not(test), expect(dead_code, reason = "complete and tested; no connection goes over TCP yet"))]
 mod wire;
 
@@ -31,5 +32,6 @@ pub use event::{
     TrackKind, TrackSource,
 };
 pub use people::AutoSubscribe;
-pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod};
+pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, VideoOptions};
 pub use rpc::RpcError;
+pub use video::{EncodedFrame, Rotation, VideoCodec, VideoError, VideoSource, VideoStream};

@@ -12,6 +12,7 @@ use livekit_protocol::{
 };
 use str0m::media::MediaKind;
 
+use super::video::Watched;
 use super::{ANSWER_WITHIN, Engine, Reply, answer};
 use crate::audio::{Attached, AudioSource, ReceiveTrack, SendTrack};
 use crate::e2ee::{E2ee, FrameDecryptor, FrameEncryptor, Media as EncryptedMedia};
@@ -19,22 +20,37 @@ use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
 use crate::peer::{MediaPacket, OPUS, Outgoing, RED};
 use crate::people::People;
-use crate::room::PublishOptions;
+use crate::room::{PublishOptions, VideoOptions};
 use crate::session::Session;
+use crate::video::SendVideo;
 
 /// One packet of audio.
 const TICK: Duration = Duration::from_millis(20);
 /// A thread that stood still for longer plays on from now: nobody wants to hear all of it at once.
 const LATEST: Duration = Duration::from_millis(200);
 
+/// What a track of ours sends.
+pub(super) enum Sends {
+    Audio(SendTrack, PublishOptions),
+    Video(SendVideo, VideoOptions),
+}
+
+impl Sends {
+    const fn kind(&self) -> MediaKind {
+        match self {
+            Self::Audio(..) => MediaKind::Audio,
+            Self::Video(..) => MediaKind::Video,
+        }
+    }
+}
+
 /// A track of ours.
-struct Local {
-    track: SendTrack,
-    options: PublishOptions,
-    muted: bool,
-    encryptor: Option<FrameEncryptor>,
+pub(super) struct Local {
+    pub(super) sends: Sends,
+    pub(super) muted: bool,
+    pub(super) encryptor: Option<FrameEncryptor>,
     /// What the server made of it, once it has.
-    info: Option<TrackInfo>,
+    pub(super) info: Option<TrackInfo>,
     reply: Option<(Reply<Publication>, Instant)>,
 }
 
@@ -49,18 +65,20 @@ struct Remote {
 pub(super) struct Media {
     next_tick: Instant,
     /// By cid.
-    local: BTreeMap<String, Local>,
+    pub(super) local: BTreeMap<String, Local>,
     /// By sid.
     remote: BTreeMap<String, Remote>,
+    /// By sid.
+    pub(super) watched: BTreeMap<String, Watched>,
 }
 
 impl Media {
     pub(super) fn new(now: Instant) -> Self {
-        Self { next_tick: now, local: BTreeMap::new(), remote: BTreeMap::new() }
+        Self { next_tick: now, local: BTreeMap::new(), remote: BTreeMap::new(), watched: BTreeMap::new() }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let busy = !self.local.is_empty() || !self.remote.is_empty();
+        let busy = !self.is_idle();
         let asked = self.local.values().filter_map(|local| Some(local.reply.as_ref()?.1));
         busy.then_some(self.next_tick).into_iter().chain(asked).min()
     }
@@ -70,9 +88,13 @@ impl Media {
         self.remote.entry(sid.to_owned()).or_default().track.attach(stream);
     }
 
+    fn is_idle(&self) -> bool {
+        self.local.is_empty() && self.remote.is_empty() && self.watched.is_empty()
+    }
+
     /// The first track starts the clock.
-    fn start(&mut self, now: Instant) {
-        if self.local.is_empty() && self.remote.is_empty() {
+    pub(super) fn start(&mut self, now: Instant) {
+        if self.is_idle() {
             self.next_tick = now;
         }
     }
@@ -85,6 +107,9 @@ impl Media {
         packet: &MediaPacket,
         keys: Option<(&E2ee, &People, &Bytes)>,
     ) {
+        if let Some(codec) = packet.video {
+            return self.receive_video(now, sid, codec, packet, keys);
+        }
         let audio = matches!(packet.payload_type, OPUS | RED);
         let Some(remote) = self.remote.get_mut(sid).filter(|_| audio) else { return };
         if remote.ssrc.replace(packet.ssrc).is_some_and(|ssrc| ssrc != packet.ssrc) {
@@ -109,6 +134,7 @@ impl Media {
         | RoomEvent::TrackUnpublished { publication, .. } = event
         {
             self.remote.remove(publication.sid());
+            self.watched.remove(publication.sid());
         }
     }
 
@@ -119,7 +145,7 @@ impl Media {
         }
     }
 
-    fn by_sid(&mut self, sid: &str) -> Option<(&String, &mut Local)> {
+    pub(super) fn by_sid(&mut self, sid: &str) -> Option<(&String, &mut Local)> {
         self.local.iter_mut().find(|(_, local)| local.info.as_ref().is_some_and(|info| info.sid == sid))
     }
 
@@ -127,6 +153,7 @@ impl Media {
     pub(super) fn end(&mut self) {
         self.local.clear();
         self.remote.clear();
+        self.watched.clear();
     }
 
     /// What the server is to know of our tracks after a resume.
@@ -149,8 +176,15 @@ impl Media {
                 if local.info.is_none() || !session.is_connected() {
                     continue;
                 }
+                let track = match &mut local.sends {
+                    Sends::Audio(track, _) => track,
+                    Sends::Video(..) => {
+                        local.send_video(now, cid, session);
+                        continue;
+                    }
+                };
                 // What is said while muted goes by unheard, in time.
-                if let Some(packet) = local.track.tick().filter(|_| !local.muted) {
+                if let Some(packet) = track.tick().filter(|_| !local.muted) {
                     let payload = match &mut local.encryptor {
                         Some(encryptor) => encryptor.encrypt(packet.timestamp, &packet.payload),
                         None => Ok(packet.payload),
@@ -165,6 +199,8 @@ impl Media {
                             timestamp: packet.timestamp,
                             marker: packet.marker,
                             level: Some((packet.level_dbov, packet.voice)),
+                            rotation: None,
+                            again: false,
                             payload,
                         },
                     );
@@ -192,37 +228,49 @@ impl Engine {
                 return;
             }
         };
-        let spare = self.session.spare(MediaKind::Audio).filter(|cid| !self.media.local.contains_key(cid));
-        let cid = spare.unwrap_or_else(|| format!("audio-{:016x}", fastrand::u64(..)));
+        self.publish_track(Sends::Audio(track, options), EncryptedMedia::Audio, reply);
+    }
+
+    pub(super) fn publish_track(&mut self, sends: Sends, media: EncryptedMedia, reply: Reply<Publication>) {
+        let spare = self.session.spare(sends.kind()).filter(|cid| !self.media.local.contains_key(cid));
+        let cid = spare.unwrap_or_else(|| format!("{}-{:016x}", sends.kind(), fastrand::u64(..)));
         self.media.start(self.now);
         let reply = Some((reply, self.now + ANSWER_WITHIN));
         let encryptor = self.options.e2ee.clone().zip(self.people.local()).map(|(keys, own)| {
             let (ssrc, first) = (fastrand::u32(..), fastrand::u16(..));
-            FrameEncryptor::new(keys, own.identity(), EncryptedMedia::Audio, ssrc, first)
+            FrameEncryptor::new(keys, own.identity(), media, ssrc, first)
         });
-        let local = Local { encryptor, track, options, muted: false, info: None, reply };
+        let local = Local { encryptor, sends, muted: false, info: None, reply };
         let request = self.add_track(&cid, &local);
         self.media.local.insert(cid, local);
         self.signal(request);
     }
 
     fn add_track(&self, cid: &str, local: &Local) -> Request {
-        let features = [
-            (local.track.channels() == 2).then_some(AudioTrackFeature::TfStereo),
-            (!local.options.dtx).then_some(AudioTrackFeature::TfNoDtx),
-        ];
-        Request::AddTrack(AddTrackRequest {
+        let encryption = if self.options.e2ee.is_some() { EncryptionType::Gcm } else { EncryptionType::None };
+        let request = AddTrackRequest {
             cid: cid.to_owned(),
-            name: local.options.name.clone(),
-            r#type: TrackType::Audio as i32,
-            source: local.options.source.to_proto(),
             muted: local.muted,
             disable_red: !self.options.red,
-            encryption: if self.options.e2ee.is_some() { EncryptionType::Gcm } else { EncryptionType::None }
-                as i32,
-            audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
-            stream: local.options.stream.clone(),
+            encryption: encryption as i32,
             ..AddTrackRequest::default()
+        };
+        Request::AddTrack(match &local.sends {
+            Sends::Audio(track, options) => {
+                let features = [
+                    (track.channels() == 2).then_some(AudioTrackFeature::TfStereo),
+                    (!options.dtx).then_some(AudioTrackFeature::TfNoDtx),
+                ];
+                AddTrackRequest {
+                    name: options.name.clone(),
+                    r#type: TrackType::Audio as i32,
+                    source: options.source.to_proto(),
+                    audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
+                    stream: options.stream.clone(),
+                    ..request
+                }
+            }
+            Sends::Video(track, options) => super::video::add_track(track, options, request),
         })
     }
 
@@ -231,10 +279,11 @@ impl Engine {
         let Some(info) = published.track else { return };
         let publication = Publication::of(&info, false);
         local.info = Some(info);
+        let kind = local.sends.kind();
         if let Some((reply, _)) = local.reply.take() {
             answer(reply, Ok(publication));
         }
-        self.session.publisher().want_sending(&published.cid, MediaKind::Audio);
+        self.session.publisher().want_sending(&published.cid, kind);
         self.session.negotiate();
     }
 
@@ -257,14 +306,14 @@ impl Engine {
 
     pub(super) fn set_muted(&mut self, sid: &str, muted: bool) {
         let Some((_, local)) = self.media.by_sid(sid) else { return };
-        local.muted = muted;
+        local.mute(muted);
         self.signal(Request::Mute(MuteTrackRequest { sid: sid.to_owned(), muted }));
     }
 
     /// The server mutes or unmutes a track of ours.
     pub(super) fn on_mute(&mut self, mute: &MuteTrackRequest) {
         if let Some((_, local)) = self.media.by_sid(&mute.sid) {
-            local.muted = mute.muted;
+            local.mute(mute.muted);
         }
     }
 
@@ -276,6 +325,7 @@ impl Engine {
         }
         for local in self.media.local.values_mut() {
             local.info = None;
+            local.pause();
         }
         requests.into_iter().for_each(|request| self.signal(request));
     }
@@ -289,6 +339,7 @@ impl Engine {
         }
         if self.media.next_tick <= self.now {
             self.media.tick(self.now, &mut self.session);
+            self.tick_video();
         }
     }
 }
