@@ -116,6 +116,25 @@ impl Python {
         Ok(Participant { child })
     }
 
+    /// As [`Python::join`], with a camera of 320 by 240 pixels; and it says how large others' video is ("sees IDENTITY WIDTH
+    /// HEIGHT"). Encrypted end to end with this key, unless it is empty.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_filming(
+        &self,
+        server: &LiveKit,
+        room: &str,
+        identity: &str,
+        key: &str,
+    ) -> Result<Participant> {
+        let launch =
+            self.participant(&server.url(), &server.token(room, identity)?).env("LIVEKIT_E2EE_KEY", key);
+        let child = launch.arg("film").spawn()?;
+        child.wait_for_line(|line| line.starts_with("published "), SCRIPT)?;
+        Ok(Participant { child })
+    }
+
     /// As [`Python::join`], in many rooms, with one process for all of them.
     ///
     /// # Errors
@@ -156,6 +175,20 @@ impl Participant {
                 && words.next().and_then(|share| share.parse::<f64>().ok()).is_some_and(|share| share > 0.9)
         };
         self.child.wait_for_line(clear, SCRIPT).map(drop)
+    }
+
+    /// Waits until it has decoded some video of `identity` of this size.
+    ///
+    /// # Errors
+    /// When it does not within a minute: with what it said.
+    pub fn sees(&self, identity: &str, width: u32, height: u32) -> Result<()> {
+        let seen = format!("sees {identity} {width} {height}");
+        let mut left = 10;
+        let enough = |line: &str| {
+            left -= i32::from(line == seen);
+            left <= 0
+        };
+        self.child.wait_for_line(enough, SCRIPT).map(drop)
     }
 
     /// Leaves the room and waits until that is done.

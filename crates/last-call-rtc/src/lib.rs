@@ -34,4 +34,4 @@ pub use event::{
 pub use people::AutoSubscribe;
 pub use room::{DataOptions, Events, PublishOptions, Room, RoomOptions, RpcCall, RpcMethod, VideoOptions};
 pub use rpc::RpcError;
-pub use video::{EncodedFrame, Rotation, VideoCodec, VideoError, VideoSource, VideoStream};
+pub use video::{EncodedFrame, VideoCodec, VideoError, VideoSource, VideoStream};

@@ -15,10 +15,10 @@ use str0m::format::Codec;
 use str0m::ice::IceCreds;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive, Transmit};
-use str0m::rtp::{ExtensionValues, RtpWrite, VideoOrientation};
+use str0m::rtp::{ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
 
-use crate::video::{Rotation, VideoCodec};
+use crate::video::VideoCodec;
 
 /// Opus as every LiveKit client offers it.
 pub(crate) const OPUS: u8 = 111;
@@ -78,7 +78,6 @@ pub(crate) struct MediaPacket {
     pub(crate) ssrc: u32,
     /// What it is a packet of, if that is video.
     pub(crate) video: Option<VideoCodec>,
-    pub(crate) rotation: Option<Rotation>,
     pub(crate) payload: Arc<[u8]>,
 }
 
@@ -90,7 +89,6 @@ pub(crate) struct Outgoing {
     pub(crate) marker: bool,
     /// The level of audio in dBov, from -127 to 0, and whether it is speech.
     pub(crate) level: Option<(i8, bool)>,
-    pub(crate) rotation: Option<Rotation>,
     /// Sent again where it is missed.
     pub(crate) again: bool,
     pub(crate) payload: Vec<u8>,
@@ -446,7 +444,6 @@ impl Peer {
                     marker: packet.header.marker,
                     ssrc: *ssrc,
                     video: self.video_codec(packet.header.payload_type),
-                    rotation: packet.header.ext_vals.video_orientation.map(rotation),
                     payload: packet.payload,
                 }))
             }
@@ -533,9 +530,7 @@ impl Peer {
             return false;
         };
         let (audio_level, voice_activity) = packet.level.unzip();
-        let video_orientation = packet.rotation.map(orientation);
-        let values =
-            ExtensionValues { audio_level, voice_activity, video_orientation, ..ExtensionValues::default() };
+        let values = ExtensionValues { audio_level, voice_activity, ..ExtensionValues::default() };
         stream.write_rtp(
             RtpWrite::new(
                 Pt::from(packet.payload_type),
@@ -567,25 +562,6 @@ fn video_codec(codec: Codec) -> Option<VideoCodec> {
         Codec::Vp9 => Some(VideoCodec::Vp9),
         Codec::Av1 => Some(VideoCodec::Av1),
         _ => None,
-    }
-}
-
-/// str0m has the names of 90 and 270 degrees the other way round: 1 is a quarter clockwise (3GPP TS 26.114, 7.4.5).
-const fn rotation(orientation: VideoOrientation) -> Rotation {
-    match orientation {
-        VideoOrientation::Deg0 => Rotation::None,
-        VideoOrientation::Deg270 => Rotation::Quarter,
-        VideoOrientation::Deg180 => Rotation::Half,
-        VideoOrientation::Deg90 => Rotation::ThreeQuarters,
-    }
-}
-
-const fn orientation(rotation: Rotation) -> VideoOrientation {
-    match rotation {
-        Rotation::None => VideoOrientation::Deg0,
-        Rotation::Quarter => VideoOrientation::Deg270,
-        Rotation::Half => VideoOrientation::Deg180,
-        Rotation::ThreeQuarters => VideoOrientation::Deg90,
     }
 }
 

@@ -161,7 +161,7 @@ impl Room {
     ///
     /// # Errors
     /// Refused (may this participant publish?), no answer within 10 s, a codec that can't be encrypted in a room that is
-    /// (only VP8 can), the room is over.
+    /// (only VP8 can), AV1, which is received only, the room is over.
     pub async fn publish_video(
         &self,
         source: &VideoSource,

@@ -52,20 +52,6 @@ impl VideoCodec {
     }
 }
 
-/// How much a picture is to be turned, clockwise, to be upright.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Rotation {
-    /// It is upright.
-    #[default]
-    None,
-    /// By 90 degrees.
-    Quarter,
-    /// By 180 degrees.
-    Half,
-    /// By 270 degrees.
-    ThreeQuarters,
-}
-
 /// One picture, as its encoder made it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,8 +68,6 @@ pub struct EncodedFrame {
     pub keyframe: bool,
     /// Width and height in pixels: of key frames of VP8 and VP9 (profile 0), whose headers say it right away.
     pub size: Option<(u32, u32)>,
-    /// How it is to be turned.
-    pub rotation: Rotation,
 }
 
 impl EncodedFrame {
@@ -91,7 +75,7 @@ impl EncodedFrame {
     #[must_use]
     pub fn new(codec: VideoCodec, payload: Vec<u8>, timestamp: Duration) -> Self {
         let (keyframe, size) = format::look(codec, &payload);
-        Self { codec, payload, timestamp, rtp_timestamp: 0, keyframe, size, rotation: Rotation::None }
+        Self { codec, payload, timestamp, rtp_timestamp: 0, keyframe, size }
     }
 }
 

@@ -30,6 +30,7 @@ const TICK: Duration = Duration::from_millis(20);
 const LATEST: Duration = Duration::from_millis(200);
 
 /// What a track of ours sends.
+#[expect(clippy::large_enum_variant, reason = "a room has a few, and moves none")]
 pub(super) enum Sends {
     Audio(SendTrack, PublishOptions),
     Video(SendVideo, VideoOptions),
@@ -199,7 +200,6 @@ impl Media {
                             timestamp: packet.timestamp,
                             marker: packet.marker,
                             level: Some((packet.level_dbov, packet.voice)),
-                            rotation: None,
                             again: false,
                             payload,
                         },

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use livekit_protocol::signal_request::Message as Request;
-use livekit_protocol::{AddTrackRequest, TrackType, UpdateTrackSettings, VideoLayer, VideoQuality};
+use livekit_protocol::{
+    AddTrackRequest, SimulcastCodec, TrackType, UpdateTrackSettings, VideoLayer, VideoQuality,
+};
 
 use super::media::{Local, Media, Sends};
 use super::{Engine, Reply, answer};
@@ -72,7 +74,6 @@ impl Media {
                 timestamp: packet.timestamp,
                 marker: packet.marker,
                 codec,
-                rotation: packet.rotation,
                 payload: packet.payload.clone(),
             },
         );
@@ -111,7 +112,6 @@ impl Local {
                         timestamp: packet.timestamp,
                         marker: packet.marker,
                         level: None,
-                        rotation: Some(packet.rotation),
                         again: true,
                         payload: packet.payload,
                     },
@@ -146,6 +146,12 @@ pub(super) fn add_track(
         bitrate: options.bitrate,
         ..VideoLayer::default()
     };
+    let codec = SimulcastCodec {
+        codec: track.codec().name().to_owned(),
+        cid: request.cid.clone(),
+        layers: vec![layer.clone()],
+        ..SimulcastCodec::default()
+    };
     AddTrackRequest {
         name: options.name.clone(),
         r#type: TrackType::Video as i32,
@@ -153,6 +159,8 @@ pub(super) fn add_track(
         width,
         height,
         layers: vec![layer],
+        // Otherwise the server takes the codec that it likes best.
+        simulcast_codecs: vec![codec],
         stream: options.stream.clone(),
         ..request
     }
@@ -165,6 +173,12 @@ impl Engine {
         options: VideoOptions,
         reply: Reply<Publication>,
     ) {
+        if source.codec() == VideoCodec::Av1 {
+            // livekit-server forwards nothing of what is packetised here, in either mode of its layers.
+            let why = "AV1 can't be published, only received";
+            answer(reply, Err(RoomError::Video(why.to_owned())));
+            return;
+        }
         if self.options.e2ee.is_some() && source.codec() != VideoCodec::Vp8 {
             let why = format!("{} can't be encrypted end to end, VP8 can", source.codec().name());
             answer(reply, Err(RoomError::Unencrypted(why)));

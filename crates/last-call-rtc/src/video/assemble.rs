@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{EncodedFrame, Rotation, VideoCodec, format};
+use super::{EncodedFrame, VideoCodec, format};
 
 /// How long a packet may be missing: time for a NACK or two, and not for a picture to stand still.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -24,7 +24,6 @@ pub(crate) struct Packet {
     /// The last of its frame.
     pub(crate) marker: bool,
     pub(crate) codec: VideoCodec,
-    pub(crate) rotation: Option<Rotation>,
     /// Empty in one that only fills the line.
     pub(crate) payload: Arc<[u8]>,
 }
@@ -37,7 +36,6 @@ pub(super) struct Assembler {
     /// The packet that the next frame begins with; none while only a key frame will do.
     next: Option<u64>,
     clock: Option<Clock>,
-    rotation: Rotation,
 }
 
 /// RTP's timestamps without their wrap.
@@ -182,10 +180,6 @@ impl Assembler {
             return None;
         }
         let payload = format::join(head.codec, filled().map(|packet| &*packet.payload))?;
-        // Said with the last packet of a key frame, and of one that is turned.
-        if let Some(rotation) = filled().filter_map(|packet| packet.rotation).last() {
-            self.rotation = rotation;
-        }
         let (keyframe, size) = format::look(head.codec, &payload);
         Some(EncodedFrame {
             codec: head.codec,
@@ -194,7 +188,6 @@ impl Assembler {
             rtp_timestamp: head.timestamp,
             keyframe,
             size,
-            rotation: self.rotation,
         })
     }
 

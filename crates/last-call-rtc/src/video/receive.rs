@@ -67,7 +67,9 @@ impl ReceiveVideo {
 
     /// Whether a key frame is to be asked for now.
     pub(crate) fn asks(&mut self, now: Instant) -> bool {
-        self.wanted |= self.watchers.iter().fold(false, |any, watcher| watcher.take_request() || any);
+        for watcher in &self.watchers {
+            self.wanted |= watcher.take_request();
+        }
         let every = if self.heard { ASK_EVERY } else { ASK_SILENT_EVERY };
         let may = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= every);
         if !self.wanted || !may {

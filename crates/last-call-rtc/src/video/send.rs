@@ -1,6 +1,6 @@
 //! Owns a video track of ours, from its source to packets. Refuses to send them.
 
-use super::{EncodedFrame, Rotation, VideoCodec, VideoSource, format};
+use super::{EncodedFrame, VideoCodec, VideoSource, format};
 
 /// A packet to send.
 #[derive(Debug)]
@@ -8,7 +8,6 @@ pub(crate) struct OutVideo {
     pub(crate) timestamp: u32,
     /// The last of its frame.
     pub(crate) marker: bool,
-    pub(crate) rotation: Rotation,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -51,7 +50,7 @@ impl SendVideo {
         mut seal: impl FnMut(u32, Vec<u8>) -> Option<Vec<u8>>,
     ) -> Option<Vec<OutVideo>> {
         loop {
-            let EncodedFrame { codec, payload, timestamp, rotation, .. } = self.source.take()?;
+            let EncodedFrame { codec, payload, timestamp, .. } = self.source.take()?;
             // 90,000 a second; the timestamps of RTP wrap.
             let timestamp = self.first.wrapping_add((timestamp.as_nanos() * 9 / 100_000) as u32);
             let packets =
@@ -63,7 +62,7 @@ impl SendVideo {
             };
             self.picture = self.picture.wrapping_add(1);
             let last = packets.len() - 1;
-            let packet = |(index, payload)| OutVideo { timestamp, marker: index == last, rotation, payload };
+            let packet = |(index, payload)| OutVideo { timestamp, marker: index == last, payload };
             return Some(packets.into_iter().enumerate().map(packet).collect());
         }
     }

@@ -52,7 +52,6 @@ fn sent(codec: VideoCodec, bodies: &[Vec<u8>], gop: usize) -> (Vec<Vec<u8>>, Vec
                 timestamp: (index as u32).wrapping_mul(3_000).wrapping_sub(6_000),
                 marker: part == last,
                 codec,
-                rotation: None,
                 payload: payload.into(),
             });
         }
@@ -152,7 +151,7 @@ proptest! {
             let (sequence, timestamp) = (order[index], order[index] as u32 / 3);
             let marker = markers >> index & 1 == 1;
             let packet =
-                Packet { sequence, timestamp, marker, codec, rotation: None, payload: (&**payload).into() };
+                Packet { sequence, timestamp, marker, codec, payload: (&**payload).into() };
             assembler.insert(now, packet);
             let _ = assembler.poll(now);
         }
@@ -203,12 +202,9 @@ fn a_window_is_bounded() {
     receive.attach(attached);
     let payload: Arc<[u8]> = vec![0x90; 1_000].into();
     for sequence in 0..20_000 {
-        let (codec, rotation) = (VideoCodec::Vp8, None);
+        let codec = VideoCodec::Vp8;
         let payload = payload.clone();
-        receive.packet(
-            now,
-            Packet { sequence: sequence * 2, timestamp: 0, marker: false, codec, rotation, payload },
-        );
+        receive.packet(now, Packet { sequence: sequence * 2, timestamp: 0, marker: false, codec, payload });
         assert!(receive.waiting() <= 6 << 20, "{} bytes", receive.waiting());
     }
     receive.hand_over(now, |_| true);
@@ -255,8 +251,8 @@ fn a_key_frame_is_asked_for_twice_a_second_at_most() {
         let now = start + Duration::from_millis(tick * 20);
         let (sequence, timestamp) = (tick, tick as u32 * 1_800);
         let payload = delta[0].clone().into();
-        let (codec, rotation) = (VideoCodec::Vp8, None);
-        receive.packet(now, Packet { sequence, timestamp, marker: true, codec, rotation, payload });
+        let codec = VideoCodec::Vp8;
+        receive.packet(now, Packet { sequence, timestamp, marker: true, codec, payload });
         receive.hand_over(now, |_| true);
         if receive.asks(now) {
             asked.push(tick);
@@ -267,8 +263,8 @@ fn a_key_frame_is_asked_for_twice_a_second_at_most() {
     let key = format::split(VideoCodec::Vp8, &numbered(0, true).payload, 0).expect("a frame");
     let now = start + Duration::from_secs(10);
     let (sequence, timestamp, marker, payload) = (200, 400_000, true, key[0].clone().into());
-    let (codec, rotation) = (VideoCodec::Vp8, None);
-    receive.packet(now, Packet { sequence, timestamp, marker, codec, rotation, payload });
+    let codec = VideoCodec::Vp8;
+    receive.packet(now, Packet { sequence, timestamp, marker, codec, payload });
     receive.hand_over(now, |_| true);
     let _ = receive.asks(now);
     assert!(!receive.asks(now + Duration::from_secs(5)));

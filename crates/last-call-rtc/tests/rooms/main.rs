@@ -9,3 +9,4 @@ mod older;
 mod people;
 mod resume;
 mod scene;
+mod video;

@@ -156,17 +156,17 @@ pub(super) fn join<'a>(payloads: impl Iterator<Item = &'a [u8]>) -> Option<Vec<u
         }
         for element in elements(first, rest) {
             let element = element?;
-            if !std::mem::take(&mut continues) {
-                if let Some(whole) = pending.take() {
-                    add(&whole, &mut frame)?;
-                }
+            if !std::mem::take(&mut continues)
+                && let Some(whole) = pending.take()
+            {
+                add(&whole, &mut frame)?;
             }
             pending.get_or_insert_default().extend_from_slice(element);
         }
-        if first & GOES_ON == 0 {
-            if let Some(whole) = pending.take() {
-                add(&whole, &mut frame)?;
-            }
+        if first & GOES_ON == 0
+            && let Some(whole) = pending.take()
+        {
+            add(&whole, &mut frame)?;
         }
     }
     pending.is_none().then_some(frame)
