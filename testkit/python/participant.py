@@ -1,13 +1,13 @@
 """Joins a room by the official livekit SDK, says so, and stays until standard input ends.
 
-argv: "publish" to send a microphone track, a sine tone of 440 Hz, as well; "listen" to say what others' tracks sound like, and
+argv: "film" to send a camera track, 320 by 240, as well, and to say what others' video looks like; "publish" to send a microphone track, a sine tone of 440 Hz, as well; "listen" to say what others' tracks sound like, and
 to send each data packet of the topic "ping" back with the topic "pong", to have the method "greet", and to call the method "add"
 of whoever sends data of the topic "call", and send back what it says, with the topic "called", and to answer each stream of the
 topic "there" with one of what it read and the same attributes, of the topic "back". LIVEKIT_E2EE_KEY is a key that
 everybody in the room shares. LIVEKIT_URL and LIVEKIT_TOKEN come from the environment;
 several tokens, with spaces between them, are several rooms.
 Prints "joined IDENTITY", then "published SID" with a track, "event NAME IDENTITY ROOM" for others who come, publish and go,
-"left REASON" where a room ends first, and "hears IDENTITY HERTZ SHARE" for each tenth of a second of another's track: its loudest
+"left REASON" where a room ends first, "sees IDENTITY WIDTH HEIGHT" for each frame of another's video, and "hears IDENTITY HERTZ SHARE" for each tenth of a second of another's track: its loudest
 tone, and how much of the power is in it.
 """
 
@@ -36,6 +36,31 @@ async def publish(room: rtc.Room) -> None:
         frame = rtc.AudioFrame(array("h", samples).tobytes(), RATE, 1, FRAME)
         await source.capture_frame(frame)
         phase = (phase + FRAME) % RATE
+
+
+async def film(room: rtc.Room) -> None:
+    source = rtc.VideoSource(320, 240)
+    track = rtc.LocalVideoTrack.create_video_track("film", source)
+    # As large as it was taken, from the first frame on.
+    options = rtc.TrackPublishOptions(
+        source=rtc.TrackSource.SOURCE_CAMERA,
+        simulcast=False,
+        video_codec=rtc.VideoCodec.VP8,
+        video_encoding=rtc.VideoEncoding(max_bitrate=500_000, max_framerate=20),
+    )
+    publication = await room.local_participant.publish_track(track, options)
+    print(f"published {publication.sid}", flush=True)
+    shade = 0
+    while True:
+        frame = rtc.VideoFrame(320, 240, rtc.VideoBufferType.RGBA, bytes([shade, 255 - shade, 128, 255]) * (320 * 240))
+        source.capture_frame(frame)
+        shade = (shade + 5) % 256
+        await asyncio.sleep(0.05)
+
+
+async def watch(track: rtc.Track, identity: str) -> None:
+    async for event in rtc.VideoStream(track):
+        print(f"sees {identity} {event.frame.width} {event.frame.height}", flush=True)
 
 
 def loudest(samples: "list[int]") -> "tuple[int, float]":
@@ -137,6 +162,12 @@ async def join(token: str, ended: asyncio.Event) -> rtc.Room:
     def say(event: str, other: rtc.RemoteParticipant) -> None:
         print(f"event {event} {other.identity} {room.name}", flush=True)
 
+    def subscribed(track: rtc.Track, _: object, other: rtc.RemoteParticipant) -> None:
+        if track.kind == rtc.TrackKind.KIND_VIDEO and "film" in sys.argv[1:]:
+            watching.append(asyncio.create_task(watch(track, other.identity)))
+
+    watching: "list[asyncio.Task[None]]" = []
+    room.on("track_subscribed", subscribed)
     room.on("disconnected", left)
     room.on("participant_connected", lambda other: say("connected", other))
     room.on("track_published", lambda _, other: say("published", other))
@@ -159,7 +190,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     stdin = loop.run_in_executor(None, sys.stdin.read)
     tone = asyncio.create_task(publish(rooms[0])) if "publish" in sys.argv[1:] else None
-    waiting = [asyncio.ensure_future(stdin), asyncio.create_task(ended.wait())] + ([tone] if tone else [])
+    camera = asyncio.create_task(film(rooms[0])) if "film" in sys.argv[1:] else None
+    waiting = [asyncio.ensure_future(stdin), asyncio.create_task(ended.wait())] + [task for task in (tone, camera) if task]
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     failed = [task.exception() for task in done if task.exception()]
     if not ended.is_set():

@@ -134,6 +134,20 @@ impl Participant {
         self.child.wait_for_line(clear, SCRIPT).map(drop)
     }
 
+    /// Waits until it has decoded some video of `identity` of this size.
+    ///
+    /// # Errors
+    /// When it does not within a minute: with what it said.
+    pub fn sees(&self, identity: &str, width: u32, height: u32) -> Result<()> {
+        let seen = format!("sees {identity} {width} {height}");
+        let mut left = 10;
+        let enough = |line: &str| {
+            left -= i32::from(line == seen);
+            left <= 0
+        };
+        self.child.wait_for_line(enough, SCRIPT).map(drop)
+    }
+
     /// Leaves the room and waits until that is done.
     ///
     /// # Errors

@@ -80,6 +80,22 @@ impl Python {
         }
     }
 
+    /// As [`Python::join`], with a camera of 320 by 240 pixels; and it says how large others' video is ("sees IDENTITY WIDTH
+    /// HEIGHT"). Encrypted end to end with this key, unless it is empty.
+    ///
+    /// # Errors
+    /// What the script says.
+    pub fn join_filming(
+        &self,
+        server: &LiveKit,
+        room: &str,
+        identity: &str,
+        key: &str,
+    ) -> Result<Participant> {
+        let launch = self.participant().arg("film").env("LIVEKIT_E2EE_KEY", key);
+        Participant::start(launch, &server.url(), &server.token(room, identity)?, "published ", 1)
+    }
+
     /// As [`Python::join`], in many rooms, with one process for all of them.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod rpc;
 mod signal;
 mod steps;
 mod streams;
+mod video;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -37,11 +38,12 @@ use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
 use crate::ladder::{Generation, Input};
 use crate::people::People;
-use crate::room::{PublishOptions, RoomOptions, Simulation};
+use crate::room::{PublishOptions, RoomOptions, Simulation, VideoOptions};
 use crate::routes::{RouteId, RouteNews, Routes, SocketAction};
 use crate::rpc::{Invocation, RpcError};
 use crate::session::{Session, SessionOutput, Which};
 use crate::shared::Shared;
+use crate::video::{AttachedVideo, VideoSource};
 
 /// How long the server may take to answer a request of ours.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -72,6 +74,11 @@ pub(crate) enum Command {
         options: PublishOptions,
         reply: Reply<Publication>,
     },
+    PublishVideo {
+        source: VideoSource,
+        options: VideoOptions,
+        reply: Reply<Publication>,
+    },
     Unpublish {
         track: String,
         reply: Reply<()>,
@@ -84,6 +91,11 @@ pub(crate) enum Command {
     Listen {
         track: String,
         stream: Attached,
+    },
+    /// Somebody watches a track.
+    Watch {
+        track: String,
+        stream: AttachedVideo,
     },
     SetSubscribed {
         track: String,
@@ -300,9 +312,11 @@ impl Engine {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::PublishAudio { source, options, reply } => self.publish_audio(&source, options, reply),
+            Command::PublishVideo { source, options, reply } => self.publish_video(&source, options, reply),
             Command::Unpublish { track, reply } => self.unpublish(&track, reply),
             Command::SetMuted { track, muted } => self.set_muted(&track, muted),
             Command::Listen { track, stream } => self.media.listen(&track, stream),
+            Command::Watch { track, stream } => self.watch(&track, stream),
             Command::SetSubscribed { track, subscribed } => self.people.set_subscribed(&track, subscribed),
             Command::Send { packet, reliable, reply } => self.send_data(*packet, reliable, reply),
             Command::Update { wanted, reply } => self.ask(wanted, reply),
@@ -350,6 +364,7 @@ impl Engine {
         }
         while let Some(event) = self.people.next_event() {
             self.media.on_event(&event);
+            self.see_video(&event);
             if let RoomEvent::ParticipantDisconnected(gone) = &event {
                 self.rpc_left(gone.identity());
                 self.streams_left(gone.sid(), gone.identity());
@@ -379,6 +394,7 @@ impl Engine {
                     let keys = self.options.e2ee.as_ref().map(|keys| (keys, &self.people, &self.trailer));
                     self.media.receive(self.now, &sid, &packet, keys);
                 }
+                SessionOutput::KeyframeWanted(cid) => self.media.keyframe_wanted(&cid),
                 SessionOutput::Open | SessionOutput::Writable => self.flush_data(),
                 SessionOutput::Data(label, bytes) => self.on_data(label, &bytes),
             }

@@ -63,4 +63,7 @@ pub enum RoomError {
     /// A codec, a sample rate, a count of channels that audio can't have.
     #[error("{0}")]
     Audio(String),
+    /// A codec that video can't be published in.
+    #[error("{0}")]
+    Video(String),
 }

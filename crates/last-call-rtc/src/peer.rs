@@ -11,11 +11,14 @@ use livekit_protocol::SessionDescription;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::channel::{ChannelConfig, ChannelId, Reliability};
 use str0m::error::{NetError, RtcError};
+use str0m::format::Codec;
 use str0m::ice::IceCreds;
-use str0m::media::{Direction, MediaKind, Mid, Pt};
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::{ExtensionValues, RtpWrite};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+
+use crate::video::VideoCodec;
 
 /// Opus as every LiveKit client offers it.
 pub(crate) const OPUS: u8 = 111;
@@ -71,7 +74,10 @@ pub(crate) struct MediaPacket {
     /// Extended: it never wraps while its stream lasts.
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
     pub(crate) ssrc: u32,
+    /// What it is a packet of, if that is video.
+    pub(crate) video: Option<VideoCodec>,
     pub(crate) payload: Arc<[u8]>,
 }
 
@@ -83,6 +89,8 @@ pub(crate) struct Outgoing {
     pub(crate) marker: bool,
     /// The level of audio in dBov, from -127 to 0, and whether it is speech.
     pub(crate) level: Option<(i8, bool)>,
+    /// Sent again where it is missed.
+    pub(crate) again: bool,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -96,6 +104,8 @@ pub(crate) enum PeerOutput {
     /// A candidate pair answers again.
     Restored,
     Media(MediaPacket),
+    /// Whoever watches the track of this cid needs a key frame.
+    KeyframeWanted(String),
     /// A channel takes data.
     Open,
     Data(Label, Vec<u8>),
@@ -439,9 +449,15 @@ impl Peer {
                     payload_type: *packet.header.payload_type,
                     sequence: *packet.seq_no,
                     timestamp: packet.header.timestamp,
+                    marker: packet.header.marker,
                     ssrc: *ssrc,
+                    video: self.video_codec(packet.header.payload_type),
                     payload: packet.payload,
                 }))
+            }
+            Event::KeyframeRequest(request) => {
+                let of = |(_, sending): &(&String, &Sending)| sending.mid == request.mid;
+                self.sending.iter().find(of).map(|(cid, _)| PeerOutput::KeyframeWanted(cid.clone()))
             }
             Event::ChannelOpen(id, name) => {
                 let label = Label::of(&name)?;
@@ -480,6 +496,38 @@ impl Peer {
         }
     }
 
+    /// What the server takes this codec as, on the section of the track `cid`; `None` while it has not answered, or if it
+    /// does not take it.
+    pub(crate) fn payload_type(&self, cid: &str, codec: VideoCodec) -> Option<u8> {
+        let sending = self.sending.get(cid).filter(|sending| sending.live)?;
+        let params = self.rtc.codec_config().params();
+        let fits = |pt: &&Pt| {
+            params.iter().any(|params| {
+                let spec = params.spec();
+                params.pt() == **pt
+                    && video_codec(spec.codec) == Some(codec)
+                    // FU-A is of mode 1 (RFC 6184, 6.3).
+                    && (codec != VideoCodec::H264 || spec.format.packetization_mode == Some(1))
+            })
+        };
+        self.rtc.media(sending.mid)?.remote_pts().iter().find(fits).map(|pt| **pt)
+    }
+
+    fn video_codec(&self, payload_type: Pt) -> Option<VideoCodec> {
+        if matches!(*payload_type, OPUS | RED) {
+            return None;
+        }
+        let params = self.rtc.codec_config().find(|params| params.pt() == payload_type)?;
+        video_codec(params.spec().codec)
+    }
+
+    /// Asks whoever sends on this section for a key frame.
+    pub(crate) fn ask_keyframe(&mut self, mid: Mid) {
+        if let Some(stream) = self.rtc.direct_api().stream_rx_by_mid(mid, None) {
+            stream.request_keyframe(KeyframeRequestKind::Pli);
+        }
+    }
+
     /// Sends a packet of the track `cid`; false where it is not sent (yet).
     pub(crate) fn write_media(&mut self, now: Instant, cid: &str, packet: Outgoing) -> bool {
         let Some(sending) = self.sending.get_mut(cid).filter(|sending| sending.live) else {
@@ -500,6 +548,7 @@ impl Peer {
                 packet.payload,
             )
             .marker(packet.marker)
+            .nackable(packet.again)
             .ext_vals(values),
         );
         sending.sequence += 1;
@@ -510,6 +559,17 @@ impl Peer {
     pub(crate) fn close(&mut self) {
         // A connection that can't say goodbye is gone all the same.
         let _ = self.rtc.close();
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "of many codecs these are offered")]
+fn video_codec(codec: Codec) -> Option<VideoCodec> {
+    match codec {
+        Codec::Vp8 => Some(VideoCodec::Vp8),
+        Codec::H264 => Some(VideoCodec::H264),
+        Codec::Vp9 => Some(VideoCodec::Vp9),
+        Codec::Av1 => Some(VideoCodec::Av1),
+        _ => None,
     }
 }
 

@@ -20,7 +20,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use livekit_protocol::{DataPacket, UpdateParticipantMetadata};
 
-pub use self::options::{DataOptions, PublishOptions, RoomOptions};
+pub use self::options::{DataOptions, PublishOptions, RoomOptions, VideoOptions};
 pub use self::rpc::{RpcCall, RpcMethod};
 pub use self::simulation::Simulation;
 pub use self::streams::{ByteReader, ByteStreams, TextReader, TextStreams};
@@ -36,6 +36,7 @@ use crate::engine::{Command, Dial, Engine, Reply};
 use crate::error::{ConnectError, RoomError};
 use crate::event::{DisconnectReason, Participant, Publication, RoomEvent, RoomInfo};
 use crate::shared::Shared;
+use crate::video::{VideoSource, VideoStream};
 
 /// A room that this participant is in. Cheap to clone; every clone is the same room. When the last one is dropped, the
 /// participant leaves.
@@ -166,6 +167,21 @@ impl Room {
         self.ask(|reply| Command::PublishAudio { source, options, reply }).await
     }
 
+    /// Publishes what `source` is given as a video track, in one layer: without simulcast. Returns when the server has it.
+    /// Dropped before, the track is published all the same.
+    ///
+    /// # Errors
+    /// Refused (may this participant publish?), no answer within 10 s, a codec that can't be encrypted in a room that is
+    /// (only VP8 can), AV1, which is received only, the room is over.
+    pub async fn publish_video(
+        &self,
+        source: &VideoSource,
+        options: VideoOptions,
+    ) -> Result<Publication, RoomError> {
+        let source = source.clone();
+        self.ask(|reply| Command::PublishVideo { source, options, reply }).await
+    }
+
     /// Takes a track of ours back, by its sid.
     ///
     /// # Errors
@@ -190,6 +206,16 @@ impl Room {
             AudioStream::new(options).map_err(|error| RoomError::Audio(error.to_string()))?;
         self.tell(Command::Listen { track: track.to_owned(), stream: attached });
         Ok(stream)
+    }
+
+    /// The video of another's track, by its sid, as it was encoded: from a key frame on, which is asked for, once it is
+    /// subscribed, until it is unpublished or unsubscribed. As many streams as are asked for. A track that nobody watches
+    /// is not sent to this participant. Of encrypted tracks only VP8 is understood; of others nothing comes.
+    #[must_use]
+    pub fn video_stream(&self, track: &str) -> VideoStream {
+        let (stream, attached) = VideoStream::new();
+        self.tell(Command::Watch { track: track.to_owned(), stream: attached });
+        stream
     }
 
     /// Subscribes to a track of another's, or not, by its sid: for rooms that do not subscribe by themselves

@@ -14,6 +14,7 @@ use str0m::media::{MediaKind, Mid};
 use str0m::net::{Protocol, TcpType, Transmit};
 
 use crate::peer::{Label, MediaPacket, Outgoing, Peer, PeerOutput};
+use crate::video::VideoCodec;
 
 /// Which of the connections: a datagram belongs to one, since the server has one port for all (rtc.md, G5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +38,8 @@ pub(crate) enum SessionOutput {
     Bound(Arc<str>),
     Unbound(Arc<str>),
     Media(Arc<str>, MediaPacket),
+    /// Whoever watches the track of this cid needs a key frame.
+    KeyframeWanted(String),
     /// The channel takes data.
     Open,
     Data(Label, Vec<u8>),
@@ -217,6 +220,23 @@ impl Session {
         written
     }
 
+    /// What the server takes this codec of the track `cid` as; `None` while it can't be sent.
+    pub(crate) fn payload_type(&self, cid: &str, codec: VideoCodec) -> Option<u8> {
+        self.publisher.payload_type(cid, codec)
+    }
+
+    /// Asks whoever publishes the track `sid` for a key frame.
+    pub(crate) fn ask_keyframe(&mut self, sid: &str) {
+        let Some(mid) = self.bound.iter().find(|(_, bound)| &***bound == sid).map(|(mid, _)| *mid) else {
+            return;
+        };
+        let which = if self.is_single() { Which::Publisher } else { Which::Subscriber };
+        if let Some(peer) = self.peer(which) {
+            peer.ask_keyframe(mid);
+        }
+        self.drain(which);
+    }
+
     /// False if the channel is not open or full.
     pub(crate) fn write_data(&mut self, label: Label, message: &[u8]) -> bool {
         let written = self.publisher.write_data(label, message).unwrap_or_else(|error| {
@@ -293,6 +313,7 @@ impl Session {
                     self.outputs.push_back(SessionOutput::Media(sid.clone(), packet));
                 }
             }
+            PeerOutput::KeyframeWanted(cid) => self.outputs.push_back(SessionOutput::KeyframeWanted(cid)),
             PeerOutput::Open if which == Which::Publisher => self.outputs.push_back(SessionOutput::Open),
             PeerOutput::Open | PeerOutput::Timeout(_) | PeerOutput::Transmit(_) => {}
             PeerOutput::Data(label, data) => self.outputs.push_back(SessionOutput::Data(label, data)),

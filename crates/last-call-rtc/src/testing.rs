@@ -22,7 +22,8 @@
 //!
 //! Owns the server's part as far as an agent sees it, with the same [`RoomEvent`]s: participants, tracks of sound, data,
 //! procedures. Refuses what only a network does: packets, codecs, losses, reconnects, encryption, permissions. Sound is
-//! handed over as samples, at once and unchanged. Streams of text and bytes are sent to nobody, and none come.
+//! handed over as samples, at once and unchanged. Streams of text and bytes are sent to nobody, and
+//! none come; there is no video.
 
 mod cast;
 
@@ -313,7 +314,10 @@ impl Inner {
                 self.leave();
                 let _ = reply.send(());
             }
-            Command::Stream(_) | Command::NetworkChanged | Command::Simulate(_) => {}
+            Command::PublishVideo { reply, .. } => {
+                let _ = reply.send(Err(crate::RoomError::Video("a stage shows no video".to_owned())));
+            }
+            Command::Watch { .. } | Command::Stream(_) | Command::NetworkChanged | Command::Simulate(_) => {}
         }
     }
 

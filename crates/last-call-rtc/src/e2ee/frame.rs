@@ -20,7 +20,6 @@ pub(crate) enum Media {
     /// One byte stays in the clear: Opus' table of contents.
     Audio,
     /// Of a key frame ten bytes stay in the clear, of any other three (RFC 6386, 9.1).
-    #[cfg_attr(not(test), expect(dead_code, reason = "no video is published"))]
     Vp8,
 }
 

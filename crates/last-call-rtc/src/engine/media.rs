@@ -13,6 +13,7 @@ use livekit_protocol::{
 };
 use str0m::media::MediaKind;
 
+use super::video::Watched;
 use super::{ANSWER_WITHIN, Engine, Reply, answer};
 use crate::audio::{Attached, AudioSource, ReceiveTrack, SendTrack};
 use crate::e2ee::{E2ee, FrameDecryptor, FrameEncryptor, Media as EncryptedMedia};
@@ -20,20 +21,38 @@ use crate::error::RoomError;
 use crate::event::{Publication, RoomEvent};
 use crate::peer::{MediaPacket, OPUS, Outgoing, RED};
 use crate::people::People;
-use crate::room::PublishOptions;
+use crate::room::{PublishOptions, VideoOptions};
 use crate::session::Session;
+use crate::video::SendVideo;
 
 /// What others say is heard at multiples of this, so that many of them don't wake a room as many times.
 const BEAT: Duration = Duration::from_millis(5);
+/// What is lost, and who does not watch any more, is looked for at multiples of this.
+const VIDEO_BEAT: Duration = Duration::from_millis(20);
+
+/// What a track of ours sends.
+#[expect(clippy::large_enum_variant, reason = "a room has a few, and moves none")]
+pub(super) enum Sends {
+    Audio(SendTrack, PublishOptions),
+    Video(SendVideo, VideoOptions),
+}
+
+impl Sends {
+    const fn kind(&self) -> MediaKind {
+        match self {
+            Self::Audio(..) => MediaKind::Audio,
+            Self::Video(..) => MediaKind::Video,
+        }
+    }
+}
 
 /// A track of ours.
-struct Local {
-    track: SendTrack,
-    options: PublishOptions,
-    muted: bool,
-    encryptor: Option<FrameEncryptor>,
+pub(super) struct Local {
+    pub(super) sends: Sends,
+    pub(super) muted: bool,
+    pub(super) encryptor: Option<FrameEncryptor>,
     /// What the server made of it, once it has.
-    info: Option<TrackInfo>,
+    pub(super) info: Option<TrackInfo>,
     reply: Option<(Reply<Publication>, Instant)>,
 }
 
@@ -48,34 +67,44 @@ struct Remote {
 pub(super) struct Media {
     begun: Instant,
     /// By cid.
-    local: BTreeMap<String, Local>,
+    pub(super) local: BTreeMap<String, Local>,
     /// By sid.
     remote: BTreeMap<String, Remote>,
+    /// By sid.
+    pub(super) watched: BTreeMap<String, Watched>,
 }
 
 impl Media {
     pub(super) fn new(now: Instant) -> Self {
-        Self { begun: now, local: BTreeMap::new(), remote: BTreeMap::new() }
+        Self { begun: now, local: BTreeMap::new(), remote: BTreeMap::new(), watched: BTreeMap::new() }
     }
 
     /// When [`Media::tick`] has something to do.
     pub(super) fn deadline(&self, now: Instant, connected: bool) -> Option<Instant> {
         let spoken = self.local.values().filter(|local| connected && local.info.is_some());
-        let spoken = spoken.filter_map(|local| local.track.due(now));
-        let heard = self.remote.values().filter_map(|remote| Some(self.beat(remote.track.due()?)));
+        let spoken = spoken.filter_map(|local| match &local.sends {
+            Sends::Audio(track, _) => track.due(now),
+            // They were not taken when they came: what is not negotiated yet will be.
+            Sends::Video(track, _) => track.is_waiting().then(|| self.beat(now + BEAT, BEAT)),
+        });
+        let heard = self.remote.values().filter_map(|remote| Some(self.beat(remote.track.due()?, BEAT)));
+        let seen = (!self.watched.is_empty()).then(|| self.beat(now + BEAT, VIDEO_BEAT));
         let asked = self.local.values().filter_map(|local| Some(local.reply.as_ref()?.1));
-        spoken.chain(heard).chain(asked).min()
+        spoken.chain(heard).chain(seen).chain(asked).min()
     }
 
     /// The first beat that is not before `at`.
-    fn beat(&self, at: Instant) -> Instant {
-        let beats = at.saturating_duration_since(self.begun).as_micros().div_ceil(BEAT.as_micros());
-        self.begun + Duration::from_micros(beats as u64 * BEAT.as_micros() as u64)
+    fn beat(&self, at: Instant, beat: Duration) -> Instant {
+        let beats = at.saturating_duration_since(self.begun).as_micros().div_ceil(beat.as_micros());
+        self.begun + Duration::from_micros(beats as u64 * beat.as_micros() as u64)
     }
 
-    /// Whether somebody spoke into a source of ours since this was asked last; wakes when they do.
+    /// Whether somebody spoke into, or showed, a source of ours since this was asked last; wakes when they do.
     pub(super) fn poll_captured(&self, context: &Context<'_>) -> Poll<()> {
-        let captured = self.local.values().filter(|local| local.track.poll_captured(context).is_ready());
+        let captured = self.local.values().filter(|local| match &local.sends {
+            Sends::Audio(track, _) => track.poll_captured(context).is_ready(),
+            Sends::Video(track, _) => track.poll_captured(context).is_ready(),
+        });
         // Each of them, so that each wakes.
         if captured.count() > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -92,6 +121,9 @@ impl Media {
         packet: &MediaPacket,
         keys: Option<(&E2ee, &People, &Bytes)>,
     ) {
+        if let Some(codec) = packet.video {
+            return self.receive_video(now, sid, codec, packet, keys);
+        }
         let audio = matches!(packet.payload_type, OPUS | RED);
         let Some(remote) = self.remote.get_mut(sid).filter(|_| audio) else { return };
         if remote.ssrc.replace(packet.ssrc).is_some_and(|ssrc| ssrc != packet.ssrc) {
@@ -116,6 +148,7 @@ impl Media {
         | RoomEvent::TrackUnpublished { publication, .. } = event
         {
             self.remote.remove(publication.sid());
+            self.watched.remove(publication.sid());
         }
     }
 
@@ -126,7 +159,7 @@ impl Media {
         }
     }
 
-    fn by_sid(&mut self, sid: &str) -> Option<(&String, &mut Local)> {
+    pub(super) fn by_sid(&mut self, sid: &str) -> Option<(&String, &mut Local)> {
         self.local.iter_mut().find(|(_, local)| local.info.as_ref().is_some_and(|info| info.sid == sid))
     }
 
@@ -134,6 +167,7 @@ impl Media {
     pub(super) fn end(&mut self) {
         self.local.clear();
         self.remote.clear();
+        self.watched.clear();
     }
 
     /// What the server is to know of our tracks after a resume.
@@ -151,9 +185,13 @@ impl Media {
             if local.info.is_none() || !session.is_connected() {
                 continue;
             }
-            while local.track.due(now).is_some_and(|at| at <= now) {
+            let Sends::Audio(track, _) = &mut local.sends else {
+                local.send_video(now, cid, session);
+                continue;
+            };
+            while track.due(now).is_some_and(|at| at <= now) {
                 // What is said while muted goes by unheard, in time.
-                let Some(packet) = local.track.tick(now).filter(|_| !local.muted) else { continue };
+                let Some(packet) = track.tick(now).filter(|_| !local.muted) else { continue };
                 let payload = match &mut local.encryptor {
                     Some(encryptor) => encryptor.encrypt(packet.timestamp, &packet.payload),
                     None => Ok(packet.payload),
@@ -168,6 +206,7 @@ impl Media {
                         timestamp: packet.timestamp,
                         marker: packet.marker,
                         level: Some((packet.level_dbov, packet.voice)),
+                        again: false,
                         payload,
                     },
                 );
@@ -194,36 +233,48 @@ impl Engine {
                 return;
             }
         };
-        let spare = self.session.spare(MediaKind::Audio).filter(|cid| !self.media.local.contains_key(cid));
-        let cid = spare.unwrap_or_else(|| format!("audio-{:016x}", fastrand::u64(..)));
+        self.publish_track(Sends::Audio(track, options), EncryptedMedia::Audio, reply);
+    }
+
+    pub(super) fn publish_track(&mut self, sends: Sends, media: EncryptedMedia, reply: Reply<Publication>) {
+        let spare = self.session.spare(sends.kind()).filter(|cid| !self.media.local.contains_key(cid));
+        let cid = spare.unwrap_or_else(|| format!("{}-{:016x}", sends.kind(), fastrand::u64(..)));
         let reply = Some((reply, self.now + ANSWER_WITHIN));
         let encryptor = self.options.e2ee.clone().zip(self.people.local()).map(|(keys, own)| {
             let (ssrc, first) = (fastrand::u32(..), fastrand::u16(..));
-            FrameEncryptor::new(keys, own.identity(), EncryptedMedia::Audio, ssrc, first)
+            FrameEncryptor::new(keys, own.identity(), media, ssrc, first)
         });
-        let local = Local { encryptor, track, options, muted: false, info: None, reply };
+        let local = Local { encryptor, sends, muted: false, info: None, reply };
         let request = self.add_track(&cid, &local);
         self.media.local.insert(cid, local);
         self.signal(request);
     }
 
     fn add_track(&self, cid: &str, local: &Local) -> Request {
-        let features = [
-            (local.track.channels() == 2).then_some(AudioTrackFeature::TfStereo),
-            (!local.options.dtx).then_some(AudioTrackFeature::TfNoDtx),
-        ];
-        Request::AddTrack(AddTrackRequest {
+        let encryption = if self.options.e2ee.is_some() { EncryptionType::Gcm } else { EncryptionType::None };
+        let request = AddTrackRequest {
             cid: cid.to_owned(),
-            name: local.options.name.clone(),
-            r#type: TrackType::Audio as i32,
-            source: local.options.source.to_proto(),
             muted: local.muted,
             disable_red: !self.options.red,
-            encryption: if self.options.e2ee.is_some() { EncryptionType::Gcm } else { EncryptionType::None }
-                as i32,
-            audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
-            stream: local.options.stream.clone(),
+            encryption: encryption as i32,
             ..AddTrackRequest::default()
+        };
+        Request::AddTrack(match &local.sends {
+            Sends::Audio(track, options) => {
+                let features = [
+                    (track.channels() == 2).then_some(AudioTrackFeature::TfStereo),
+                    (!options.dtx).then_some(AudioTrackFeature::TfNoDtx),
+                ];
+                AddTrackRequest {
+                    name: options.name.clone(),
+                    r#type: TrackType::Audio as i32,
+                    source: options.source.to_proto(),
+                    audio_features: features.into_iter().flatten().map(|feature| feature as i32).collect(),
+                    stream: options.stream.clone(),
+                    ..request
+                }
+            }
+            Sends::Video(track, options) => super::video::add_track(track, options, request),
         })
     }
 
@@ -232,10 +283,11 @@ impl Engine {
         let Some(info) = published.track else { return };
         let publication = Publication::of(&info, false);
         local.info = Some(info);
+        let kind = local.sends.kind();
         if let Some((reply, _)) = local.reply.take() {
             answer(reply, Ok(publication));
         }
-        self.session.publisher().want_sending(&published.cid, MediaKind::Audio);
+        self.session.publisher().want_sending(&published.cid, kind);
         self.session.negotiate();
     }
 
@@ -258,14 +310,14 @@ impl Engine {
 
     pub(super) fn set_muted(&mut self, sid: &str, muted: bool) {
         let Some((_, local)) = self.media.by_sid(sid) else { return };
-        local.muted = muted;
+        local.mute(muted);
         self.signal(Request::Mute(MuteTrackRequest { sid: sid.to_owned(), muted }));
     }
 
     /// The server mutes or unmutes a track of ours.
     pub(super) fn on_mute(&mut self, mute: &MuteTrackRequest) {
         if let Some((_, local)) = self.media.by_sid(&mute.sid) {
-            local.muted = mute.muted;
+            local.mute(mute.muted);
         }
     }
 
@@ -277,6 +329,7 @@ impl Engine {
         }
         for local in self.media.local.values_mut() {
             local.info = None;
+            local.pause();
         }
         requests.into_iter().for_each(|request| self.signal(request));
     }
@@ -289,5 +342,6 @@ impl Engine {
             self.media.refused(&cid, &RoomError::Timeout(ANSWER_WITHIN));
         }
         self.media.tick(self.now, &mut self.session);
+        self.tick_video();
     }
 }

@@ -81,6 +81,25 @@ impl PublishOptions {
     }
 }
 
+/// How a track of video is published.
+#[derive(Clone, Debug)]
+pub struct VideoOptions {
+    /// The track's name. Default: "video".
+    pub name: String,
+    /// What it is. Default: a camera.
+    pub source: TrackSource,
+    /// Bits a second that its encoder makes, as far as the server is to know; 0 says nothing. Default: 0.
+    pub bitrate: u32,
+    /// Tracks of the same stream are played in step. Default: empty, a stream of its own.
+    pub stream: String,
+}
+
+impl Default for VideoOptions {
+    fn default() -> Self {
+        Self { name: "video".to_owned(), source: TrackSource::Camera, bitrate: 0, stream: String::new() }
+    }
+}
+
 /// Where a packet of data goes.
 #[derive(Clone, Debug)]
 pub struct DataOptions {

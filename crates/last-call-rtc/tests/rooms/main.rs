@@ -11,3 +11,4 @@ mod people;
 mod resume;
 mod scene;
 mod streams;
+mod video;
