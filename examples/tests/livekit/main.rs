@@ -13,6 +13,7 @@ mod load;
 mod network;
 mod rescue;
 mod restart;
+mod rooms;
 mod scene;
 mod server_log;
 mod wedged;
