@@ -134,7 +134,6 @@ pub(crate) enum PeerError {
 #[derive(Debug)]
 struct Sending {
     mid: Mid,
-    kind: MediaKind,
     /// The next sequence number; below 65,536 at first, as str0m asks for (a receiver starts with roll-over 0).
     sequence: u64,
     live: bool,
@@ -196,7 +195,7 @@ impl Peer {
             .set_rtp_mode(true)
             .set_stats_interval(None)
             .build(now);
-        let mut peer = Self {
+        Self {
             rtc,
             wanted: Wanted::default(),
             pending: None,
@@ -210,14 +209,16 @@ impl Peer {
             lost: false,
             broken: false,
             now,
-        };
-        // Before its first timeout ICE has no clock, and candidates that come late wait for ever.
-        peer.broken = peer.timeout(now).is_err();
-        peer
+        }
     }
 
     pub(crate) fn add_local_candidate(&mut self, candidate: Candidate) {
         self.rtc.add_local_candidate(candidate);
+        if self.described {
+            // Before its first timeout ICE has no clock, and a candidate that comes late would wait for ever. A first
+            // timeout before there is anything to check would hold the checks back for 50 ms.
+            self.broken |= self.timeout(self.now).is_err();
+        }
     }
 
     /// The connection can't be reached there any more.
@@ -255,12 +256,12 @@ impl Peer {
         }
     }
 
-    /// A cid that was used and is free: its section is taken up again rather than that the description grows.
-    pub(crate) fn spare(&self, kind: MediaKind) -> Option<&str> {
+    /// A cid that begins so, was used and is free: its section is taken up again rather than that the description grows.
+    pub(crate) fn spare(&self, prefix: &str) -> Option<&str> {
         let wanted = |cid: &String| self.wanted.sends.iter().any(|(wanted, _)| wanted == cid);
         self.sending
             .iter()
-            .find(|(cid, sending)| !sending.live && sending.kind == kind && !wanted(cid))
+            .find(|(cid, sending)| !sending.live && cid.starts_with(prefix) && !wanted(cid))
             .map(|(cid, _)| cid.as_str())
     }
 
@@ -305,7 +306,7 @@ impl Peer {
                 continue;
             }
             let mid = api.add_media(*kind, Direction::SendOnly, Some(cid.clone()), Some(cid.clone()), None);
-            self.sending.insert(cid.clone(), Sending { mid, kind: *kind, sequence: 1, live: true });
+            self.sending.insert(cid.clone(), Sending { mid, sequence: 1, live: true });
             added.push(mid);
         }
         if wanted.restart {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::{MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest};
 use str0m::Candidate;
-use str0m::media::{MediaKind, Mid};
+use str0m::media::Mid;
 use str0m::net::{Protocol, TcpType, Transmit};
 
 use crate::peer::{Label, MediaPacket, Outgoing, Peer, PeerOutput};
@@ -336,9 +336,9 @@ impl Session {
         self.publisher.is_connected() && self.subscriber.as_ref().is_none_or(Peer::is_connected)
     }
 
-    /// What kind of section a free cid is for, to publish with it again.
-    pub(crate) fn spare(&self, kind: MediaKind) -> Option<String> {
-        self.publisher.spare(kind).map(str::to_owned)
+    /// A free cid that begins so, to publish with again.
+    pub(crate) fn spare(&self, prefix: &str) -> Option<String> {
+        self.publisher.spare(prefix).map(str::to_owned)
     }
 }
 

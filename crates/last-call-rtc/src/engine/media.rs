@@ -44,6 +44,15 @@ impl Sends {
             Self::Video(..) => MediaKind::Video,
         }
     }
+
+    /// What the cids of tracks begin with that may take up each other's sections: the server sends on with the codec that
+    /// a section began with.
+    fn prefix(&self) -> &'static str {
+        match self {
+            Self::Audio(..) => "audio",
+            Self::Video(track, _) => track.codec().name(),
+        }
+    }
 }
 
 /// A track of ours.
@@ -237,8 +246,9 @@ impl Engine {
     }
 
     pub(super) fn publish_track(&mut self, sends: Sends, media: EncryptedMedia, reply: Reply<Publication>) {
-        let spare = self.session.spare(sends.kind()).filter(|cid| !self.media.local.contains_key(cid));
-        let cid = spare.unwrap_or_else(|| format!("{}-{:016x}", sends.kind(), fastrand::u64(..)));
+        let prefix = sends.prefix();
+        let spare = self.session.spare(prefix).filter(|cid| !self.media.local.contains_key(cid));
+        let cid = spare.unwrap_or_else(|| format!("{prefix}-{:016x}", fastrand::u64(..)));
         let reply = Some((reply, self.now + ANSWER_WITHIN));
         let encryptor = self.options.e2ee.clone().zip(self.people.local()).map(|(keys, own)| {
             let (ssrc, first) = (fastrand::u32(..), fastrand::u16(..));

@@ -160,19 +160,29 @@ async fn frames_arrive_as_they_were_made_beside_a_tone() -> Result<()> {
 async fn every_codec_goes_through() -> Result<()> {
     let Some(server) = LiveKit::or_skip()? else { return Ok(()) };
     for mode in MODES {
-        for codec in [VideoCodec::Vp8, VideoCodec::H264, VideoCodec::Vp9] {
-            let (alice, bob) = pair(&server, mode).await?;
-            let source = VideoSource::new(codec, 320, 240);
-            let mut events = bob.events();
-            let published = alice.publish_video(&source, VideoOptions::default()).await?;
-            let camera = film(source);
-            event(&mut events, |event| matches!(event, RoomEvent::TrackSubscribed { .. }).then_some(()))
-                .await?;
-            let mut stream = bob.video_stream(published.sid());
-            sees(&mut stream, 20).await.with_context(|| format!("{mode:?}, {codec:?}"))?;
-            camera.abort();
-            alice.unpublish(published.sid()).await?;
+        let rooms = [&[VideoCodec::Vp9][..], &[VideoCodec::Vp8, VideoCodec::H264]];
+        for codecs in rooms {
+            every_codec_of(&server, mode, codecs).await?;
         }
+    }
+    Ok(())
+}
+
+/// One after the other, in one room, each in a section of its own.
+async fn every_codec_of(server: &LiveKit, mode: Mode, codecs: &[VideoCodec]) -> Result<()> {
+    let (alice, bob) = pair(server, mode).await?;
+    for codec in codecs.iter().copied() {
+        let source = VideoSource::new(codec, 320, 240);
+        let mut events = bob.events();
+        let published = alice.publish_video(&source, VideoOptions::default()).await?;
+        let camera = film(source);
+        let subscribed =
+            event(&mut events, |event| matches!(event, RoomEvent::TrackSubscribed { .. }).then_some(()));
+        subscribed.await.with_context(|| format!("{mode:?}, {codec:?} is not subscribed"))?;
+        let mut stream = bob.video_stream(published.sid());
+        sees(&mut stream, 20).await.with_context(|| format!("{mode:?}, {codec:?}"))?;
+        camera.abort();
+        alice.unpublish(published.sid()).await?;
     }
     Ok(())
 }
