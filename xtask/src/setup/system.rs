@@ -227,7 +227,7 @@ mod tests {
         let needs: Vec<&Need> = LINUX.iter().collect();
         let apt = Installer::Apt.command(&needs, true);
         assert!(apt.starts_with("apt-get update && "), "{apt}");
-        assert!(apt.ends_with("iproute2 nftables util-linux musl-tools chromium"), "{apt}");
+        assert!(apt.ends_with("iproute2 nftables util-linux musl-tools coturn chromium"), "{apt}");
         assert!(Installer::Dnf.command(&needs, false).starts_with("sudo dnf install"));
     }
 }
