@@ -47,6 +47,8 @@ pub use lines::{Rate, Said, Stream, read as read_lines};
 pub(crate) use reaping::keep_exit_codes;
 pub use supervised::{MARK, Start, Supervised};
 pub(crate) use supervised::{STRAYS_WITHIN, all_reaped, kill_all};
+
+pub use crate::signal::leave_the_terminal_to_the_worker;
 pub(crate) use system::Held;
 
 /// Makes ready for children, before anything else takes long: opens this program's own file, which a deploy may replace,

@@ -25,6 +25,8 @@ use crate::exit::Exit;
 use crate::link::Control;
 
 const SIGNALS: [i32; 4] = [SIGQUIT, SIGTERM, SIGINT, SIGHUP];
+/// What a terminal sends to everybody in front of it.
+const OF_A_TERMINAL: [i32; 3] = [SIGQUIT, SIGINT, SIGHUP];
 
 /// Wrappers deliver one Ctrl-C twice (uvicorn#1069, uv#11009); a person is slower.
 const ONE_KEYSTROKE: Duration = Duration::from_millis(300);
@@ -72,9 +74,23 @@ pub(crate) fn ours() -> SigSet {
 /// In a job's process: signals that reach it beside the worker, as where a supervisor signals every process, do
 /// nothing. By handlers, since what is ignored would be ignored in what the job starts, too.
 pub(crate) fn leave_to_the_worker() -> io::Result<()> {
+    do_nothing_on(&SIGNALS)
+}
+
+/// In a process that is about to become a job's program: what a terminal has sent to everybody before the process had a
+/// group of its own, and what waits for it since, does nothing. SIGTERM stays: the worker may have sent it. The program
+/// finds all signals as the system has them.
+///
+/// # Errors
+/// If the system refuses.
+pub fn leave_the_terminal_to_the_worker() -> io::Result<()> {
+    do_nothing_on(&OF_A_TERMINAL)
+}
+
+fn do_nothing_on(signals: &[i32]) -> io::Result<()> {
     let nothing = Arc::new(AtomicBool::new(false));
-    for signal in SIGNALS {
-        flag::register(signal, nothing.clone())?;
+    for signal in signals {
+        flag::register(*signal, nothing.clone())?;
     }
     Ok(())
 }

@@ -80,6 +80,7 @@ fn prepare(parent: &OsStr, open_files: &OsStr, cgroup: &OsStr) -> io::Result<()>
     if number(parent) != Some(std::os::unix::process::parent_id()) {
         return Err(io::Error::other("the worker has ended"));
     }
+    process::leave_the_terminal_to_the_worker()?;
     process::confine((cgroup != NONE).then_some(Path::new(cgroup)), number(open_files))
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Owns what they see of it, and that nothing of them is left. Refuses the frames, which are tested where workers are.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
 use last_call_testkit::processes::runs;
 use last_call_testkit::{Job, Launch, Signal, proto::JobStatus};
 
-use crate::rig::{Rig, until};
+use crate::rig::{PROGRAM, Rig, until};
 
 /// Says that it runs, then writes what comes on file descriptor 4, and finishes when the file `finish` is there.
 const LISTENS: &str = r#"
@@ -124,6 +127,20 @@ fn drain_9_sigquit_forces_and_leaves_nothing_behind() {
     rig.ends_with(5);
     until("the program to be gone", || !runs(&program));
     until("what it started to be gone", || !runs(&stray));
+}
+
+#[test]
+fn drain_9_ctrl_c_ends_no_program_that_is_only_starting() {
+    // As a child that gets the terminal's signals before it has left the group of the worker, which blocked them.
+    let script = "import os, signal, sys; few = [signal.SIGINT, signal.SIGQUIT, signal.SIGHUP]; \
+                  signal.pthread_sigmask(signal.SIG_BLOCK, few); [os.kill(os.getpid(), one) for one in few]; \
+                  [signal.signal(one, signal.SIG_DFL) for one in few]; os.execv(sys.argv[1], sys.argv[1:])";
+    let worker = std::process::id().to_string();
+    let program = ["sh", "-c", "grep -q 'SigPnd:\t0*$' /proc/self/status && kill -INT $$"];
+    let mut start = Command::new("python3");
+    start.args(["-c", script, PROGRAM, "launch-agent", &worker, "-", "-"]).args(program);
+    let status = start.status().expect("python3");
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "its own, by which one sees that it ran: {status}");
 }
 
 #[test]
