@@ -39,6 +39,7 @@ function tone() {
 // Runs in the page.
 async function call(url, token, key) {
   const { Room, ExternalE2EEKeyProvider } = globalThis.LivekitClient;
+  const { loudest } = await import("/loudest.mjs");
   const options = { publishDefaults: { dtx: false } };
   if (key) {
     const keyProvider = new ExternalE2EEKeyProvider();
@@ -47,19 +48,6 @@ async function call(url, token, key) {
   }
   const room = new Room(options);
   const bytes = (text) => new TextEncoder().encode(text);
-
-  function loudest(samples) {
-    const power = samples.reduce((sum, sample) => sum + sample * sample, 0);
-    let best = [0, 0];
-    for (let hertz = 200; hertz < 1500 && power; hertz += 20) {
-      const turn = 2 * Math.cos((2 * Math.PI * hertz) / 48000);
-      let [one, two] = [0, 0];
-      for (const sample of samples) [one, two] = [sample + turn * one - two, one];
-      const share = (2 * (one * one + two * two - turn * one * two)) / (power * samples.length);
-      if (share > best[1]) best = [hertz, share];
-    }
-    return best;
-  }
 
   room.on("disconnected", (reason) => console.log(`left ${reason}`));
   room.on("trackSubscribed", (track, _, { identity }) => {
@@ -99,6 +87,7 @@ const client = dirname(require.resolve("livekit-client"));
 const files = {
   "/client.js": ["text/javascript", readFileSync(join(client, "livekit-client.umd.js"))],
   "/worker.mjs": ["text/javascript", readFileSync(join(client, "livekit-client.e2ee.worker.mjs"))],
+  "/loudest.mjs": ["text/javascript", readFileSync(new URL("loudest.mjs", import.meta.url))],
   "/": ["text/html", '<!doctype html><title>caller</title><script src="/client.js"></script>'],
 };
 const server = createServer(({ url }, response) => {

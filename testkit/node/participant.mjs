@@ -6,6 +6,8 @@
 import { createRequire } from "node:module";
 import { env, exit, stdin } from "node:process";
 
+import { loudest } from "./loudest.mjs";
+
 // NODE_PATH counts for `require` alone.
 const rtc = createRequire(import.meta.url)("@livekit/rtc-node");
 
@@ -22,20 +24,6 @@ async function publish({ localParticipant }) {
     const sample = (_, i) => 8000 * Math.sin((2 * Math.PI * 440 * (phase + i)) / RATE);
     await source.captureFrame(new rtc.AudioFrame(Int16Array.from({ length: FRAME }, sample), RATE, 1, FRAME));
   }
-}
-
-// The loudest tone of 200 to 1,500 Hz, and its share of the power.
-function loudest(samples) {
-  const power = samples.reduce((sum, sample) => sum + sample * sample, 0);
-  let best = [0, 0];
-  for (let hertz = 200; hertz < 1500 && power; hertz += 20) {
-    const turn = 2 * Math.cos((2 * Math.PI * hertz) / RATE);
-    let [one, two] = [0, 0];
-    for (const sample of samples) [one, two] = [sample + turn * one - two, one];
-    const share = (2 * (one * one + two * two - turn * one * two)) / (power * samples.length);
-    if (share > best[1]) best = [hertz, share];
-  }
-  return best;
 }
 
 async function listen(track, { identity }) {

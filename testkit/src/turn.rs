@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,10 @@ use crate::livekit::Settings;
 const START: Duration = Duration::from_secs(30);
 const USER: &str = "caller";
 const PASSWORD: &str = "password-of-a-relay-that-only-tests-know";
+
+/// Ports that one server relays from, and how many servers have some of their own.
+const RELAYS: u32 = 100;
+const SERVERS: u32 = 160;
 
 /// A running TURN server. Killed when dropped.
 #[derive(Debug)]
@@ -62,6 +67,11 @@ impl TurnServer {
         let certificate = Certificate::localhost()?;
         std::fs::write(directory.join("cert.pem"), certificate.pem())?;
         std::fs::write(directory.join("key.pem"), certificate.key_pem())?;
+        // Two that start at once would take the same ports for their relays: coturn shares ports, and its peers' answers
+        // reach one of the two.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let index = std::process::id().wrapping_add(STARTED.fetch_add(1, Ordering::Relaxed)) % SERVERS;
+        let first = 49_152 + index * RELAYS;
         let child = Launch::new(name)
             .args([
                 "-n",
@@ -73,6 +83,7 @@ impl TurnServer {
             ])
             .args(["--realm", "test", "--user", &format!("{USER}:{PASSWORD}"), "--log-file", "stdout"])
             .args(["--listening-ip", "127.0.0.1", "--relay-ip", "127.0.0.1"])
+            .args(["--min-port", &first.to_string(), "--max-port", &(first + RELAYS - 1).to_string()])
             .args(["--listening-port", &port.to_string(), "--tls-listening-port", &tls_port.to_string()])
             .arg("--cert")
             .arg(directory.join("cert.pem"))

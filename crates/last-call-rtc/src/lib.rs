@@ -5,6 +5,7 @@
 //! that names sockets, clocks and tokio is `driver`.
 
 mod audio;
+mod bell;
 mod data;
 mod driver;
 mod e2ee;

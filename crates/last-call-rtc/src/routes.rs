@@ -154,10 +154,7 @@ impl Routes {
 
     /// ICE begins anew. A stream belongs to the credentials that it began with; a relay does not.
     pub(crate) fn restarted(&mut self, now: Instant) {
-        let framed =
-            |(id, route): (&RouteId, &Route)| matches!(route.kind, Kind::Framed { .. }).then_some(*id);
-        let framed: Vec<RouteId> = self.routes.iter().filter_map(framed).collect();
-        framed.into_iter().for_each(|id| self.give_up(now, id));
+        self.give_up(now, |route| matches!(route.kind, Kind::Framed { .. }));
         self.passive.clear();
         self.seeking = false;
         self.seek(now);
@@ -165,7 +162,7 @@ impl Routes {
 
     /// Gives everything up.
     pub(crate) fn end(&mut self, now: Instant) {
-        self.routes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| self.give_up(now, id));
+        self.give_up(now, |_| true);
         (self.seek_at, self.settle_at, self.seeking) = (None, None, false);
     }
 
@@ -194,9 +191,7 @@ impl Routes {
             self.open_all();
         }
         if self.settle_at.take_if(|at| *at <= now).is_some() {
-            let idle = |(id, route): (&RouteId, &Route)| (!route.used).then_some(*id);
-            let idle: Vec<RouteId> = self.routes.iter().filter_map(idle).collect();
-            idle.into_iter().for_each(|id| self.give_up(now, id));
+            self.give_up(now, |route| !route.used);
         }
         for id in self.routes.keys().copied().collect::<Vec<_>>() {
             self.turn(id, |turn| {
@@ -296,7 +291,7 @@ impl Routes {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a relay can't be used");
-                        self.give_up(now, id);
+                        self.closed(id);
                     }
                 }
             }
@@ -333,9 +328,12 @@ impl Routes {
         }
     }
 
-    fn give_up(&mut self, now: Instant, id: RouteId) {
-        self.turn(id, |turn| turn.close(now));
-        self.closed(id);
+    fn give_up(&mut self, now: Instant, which: impl Fn(&Route) -> bool) {
+        let given_up = |(id, route): (&RouteId, &Route)| which(route).then_some(*id);
+        for id in self.routes.iter().filter_map(given_up).collect::<Vec<_>>() {
+            self.turn(id, |turn| turn.close(now));
+            self.closed(id);
+        }
     }
 
     /// Does `what` with a relay, and what follows from it.

@@ -10,14 +10,16 @@
 //!     room.publish_data(format!("hello {}", caller.name()).into(), DataOptions::default()).await
 //! }
 //!
-//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-//! let (room, mut stage) = Stage::open("lobby", "agent").unwrap();
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (room, mut stage) = Stage::open("lobby", "agent")?;
 //! let agent = tokio::spawn(greet(room));
 //! stage.enter(Guest { name: "Ann".into(), ..Guest::new("ann") });
 //! let Some(Deed::Sent { payload, .. }) = stage.next().await else { panic!("nothing was sent") };
 //! assert_eq!(payload, b"hello Ann");
-//! agent.await.unwrap().unwrap();
-//! # });
+//! agent.await??;
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! Owns the server's part as far as an agent sees it, with the same [`RoomEvent`]s: participants, tracks of sound, data,

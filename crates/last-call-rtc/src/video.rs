@@ -3,6 +3,7 @@
 
 mod assemble;
 mod format;
+mod queue;
 mod receive;
 mod send;
 mod source;
@@ -22,9 +23,6 @@ pub use self::stream::VideoStream;
 
 /// The most that a frame may have, in bytes.
 const MOST: usize = 4 << 20;
-/// What a queue holds: some two seconds of frames, and of bytes whatever comes first.
-const QUEUE_FRAMES: usize = 64;
-const QUEUE_BYTES: usize = 2 * MOST;
 
 /// How video is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::{AudioError, AudioFrame};
+use crate::bell::Bell;
 
 /// How much waits to be sent at most, if nothing else is said.
 const QUEUE: Duration = Duration::from_secs(1);
@@ -27,9 +28,8 @@ pub struct AudioSource {
 struct Queue {
     samples: VecDeque<i16>,
     waiting: Vec<Waker>,
-    /// Something was said since the engine asked last.
-    fresh: bool,
-    engine: Option<Waker>,
+    /// Something was said.
+    bell: Bell,
 }
 
 impl AudioSource {
@@ -81,10 +81,7 @@ impl AudioSource {
                 return Poll::Pending;
             }
             queue.samples.extend(&frame.samples);
-            queue.fresh = true;
-            if let Some(engine) = queue.engine.take() {
-                engine.wake();
-            }
+            queue.bell.ring();
             Poll::Ready(Ok(()))
         })
         .await
@@ -124,7 +121,7 @@ impl AudioSource {
         poll_fn(|context| {
             let mut queue = self.lock();
             if queue.samples.is_empty() {
-                queue.engine = Some(context.waker().clone());
+                queue.bell.wait(context);
                 return Poll::Pending;
             }
             let samples = queue.samples.drain(..).collect();
@@ -151,12 +148,7 @@ impl AudioSource {
 
     /// Whether something was said since this was asked last; wakes when there is.
     pub(super) fn poll_captured(&self, context: &Context<'_>) -> Poll<()> {
-        let mut queue = self.lock();
-        if std::mem::take(&mut queue.fresh) {
-            return Poll::Ready(());
-        }
-        queue.engine = Some(context.waker().clone());
-        Poll::Pending
+        self.lock().bell.poll(context)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -1,11 +1,12 @@
 //! Owns what an agent shows: a bounded queue of frames, filled by the agent and emptied by the engine. Refuses to encode.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use super::{EncodedFrame, MOST, QUEUE_BYTES, QUEUE_FRAMES, VideoCodec, VideoError, format, lock};
+use super::queue::Frames;
+use super::{EncodedFrame, MOST, VideoCodec, VideoError, format, lock};
+use crate::bell::Bell;
 
 /// Something to show: published as a track by [`Room::publish_video`](crate::Room::publish_video). Cheap to clone; every
 /// clone is the same source.
@@ -21,33 +22,19 @@ pub struct VideoSource {
 
 #[derive(Debug)]
 struct Queue {
-    frames: VecDeque<EncodedFrame>,
-    bytes: usize,
-    dropped: u64,
-    /// Only a key frame can be sent.
-    behind: bool,
+    frames: Frames,
     /// A key frame was asked for, and nobody has heard of it.
     asked: bool,
     waiting: Vec<Waker>,
-    /// Something was shown since the engine asked last.
-    fresh: bool,
-    engine: Option<Waker>,
+    /// Something was shown.
+    bell: Bell,
 }
 
 impl VideoSource {
     /// A source of frames of this codec, so many pixels wide and high at most. Its queue holds 64 frames, or 8 MiB.
     #[must_use]
     pub fn new(codec: VideoCodec, width: u32, height: u32) -> Self {
-        let queue = Queue {
-            frames: VecDeque::new(),
-            bytes: 0,
-            dropped: 0,
-            behind: true,
-            asked: false,
-            waiting: Vec::new(),
-            fresh: false,
-            engine: None,
-        };
+        let queue = Queue { frames: Frames::new(), asked: false, waiting: Vec::new(), bell: Bell::default() };
         Self { codec, size: (width, height), queue: Arc::new(Mutex::new(queue)) }
     }
 
@@ -81,20 +68,14 @@ impl VideoSource {
         }
         let keyframe = format::look(frame.codec, &frame.payload).0;
         let mut queue = lock(&self.queue);
-        if queue.frames.len() >= QUEUE_FRAMES || queue.bytes + length > QUEUE_BYTES {
+        if queue.frames.is_full(length) {
             queue.miss();
         }
-        if queue.behind && !keyframe {
-            queue.dropped += 1;
+        if queue.frames.takes(keyframe) {
+            queue.frames.push(frame);
+            queue.bell.ring();
+        } else {
             queue.ask();
-            return Ok(());
-        }
-        queue.behind = false;
-        queue.bytes += length;
-        queue.frames.push_back(frame);
-        queue.fresh = true;
-        if let Some(engine) = queue.engine.take() {
-            engine.wake();
         }
         Ok(())
     }
@@ -117,17 +98,12 @@ impl VideoSource {
     /// Frames that were not sent.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        lock(&self.queue).dropped
+        lock(&self.queue).frames.dropped()
     }
 
     /// Whether something was shown since this was asked last; wakes when there is.
     pub(super) fn poll_captured(&self, context: &Context<'_>) -> Poll<()> {
-        let mut queue = lock(&self.queue);
-        if std::mem::take(&mut queue.fresh) {
-            return Poll::Ready(());
-        }
-        queue.engine = Some(context.waker().clone());
-        Poll::Pending
+        lock(&self.queue).bell.poll(context)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -135,10 +111,7 @@ impl VideoSource {
     }
 
     pub(super) fn take(&self) -> Option<EncodedFrame> {
-        let mut queue = lock(&self.queue);
-        let frame = queue.frames.pop_front()?;
-        queue.bytes -= frame.payload.len();
-        Some(frame)
+        lock(&self.queue).frames.pop()
     }
 
     pub(super) fn ask(&self) {
@@ -158,10 +131,7 @@ impl Queue {
     }
 
     fn miss(&mut self) {
-        self.dropped += self.frames.len() as u64;
         self.frames.clear();
-        self.bytes = 0;
-        self.behind = true;
         self.ask();
     }
 }

@@ -1,7 +1,6 @@
 //! Owns what an agent sees with: a bounded queue of frames, filled by the engine and emptied by the agent. Refuses to
 //! decode.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -9,15 +8,12 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
-use super::{EncodedFrame, QUEUE_BYTES, QUEUE_FRAMES, lock};
+use super::queue::Frames;
+use super::{EncodedFrame, lock};
 
 #[derive(Debug)]
 struct Queue {
-    frames: VecDeque<EncodedFrame>,
-    bytes: usize,
-    dropped: u64,
-    /// Only a key frame is of use.
-    behind: bool,
+    frames: Frames,
     asked: bool,
     ended: bool,
     wanted: bool,
@@ -37,10 +33,7 @@ pub(crate) struct AttachedVideo(Arc<Mutex<Queue>>);
 impl VideoStream {
     pub(crate) fn new() -> (Self, AttachedVideo) {
         let queue = Arc::new(Mutex::new(Queue {
-            frames: VecDeque::new(),
-            bytes: 0,
-            dropped: 0,
-            behind: true,
+            frames: Frames::new(),
             asked: false,
             ended: false,
             wanted: true,
@@ -62,7 +55,7 @@ impl VideoStream {
     /// Frames that were dropped: more than 64, or 8 MiB, waited for a slow reader, or there was no key frame before them.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        lock(&self.0).dropped
+        lock(&self.0).frames.dropped()
     }
 }
 
@@ -71,8 +64,7 @@ impl Stream for VideoStream {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<EncodedFrame>> {
         let mut queue = lock(&self.0);
-        if let Some(frame) = queue.frames.pop_front() {
-            queue.bytes -= frame.payload.len();
+        if let Some(frame) = queue.frames.pop() {
             return Poll::Ready(Some(frame));
         }
         if queue.ended {
@@ -101,28 +93,19 @@ impl AttachedVideo {
 
     /// A frame was lost on the way: those that follow are of no use.
     pub(super) fn miss(&self) {
-        let mut queue = lock(&self.0);
-        queue.behind = true;
-        queue.dropped += 1;
+        lock(&self.0).frames.miss();
     }
 
     /// Another frame; false if a key frame is needed instead.
     pub(super) fn push(&self, frame: &EncodedFrame) -> bool {
         let mut queue = lock(&self.0);
-        let length = frame.payload.len();
-        if queue.frames.len() >= QUEUE_FRAMES || queue.bytes + length > QUEUE_BYTES {
-            queue.dropped += queue.frames.len() as u64;
+        if queue.frames.is_full(frame.payload.len()) {
             queue.frames.clear();
-            queue.bytes = 0;
-            queue.behind = true;
         }
-        if queue.behind && !frame.keyframe {
-            queue.dropped += 1;
+        if !queue.frames.takes(frame.keyframe) {
             return false;
         }
-        queue.behind = false;
-        queue.bytes += length;
-        queue.frames.push_back(frame.clone());
+        queue.frames.push(frame.clone());
         if let Some(waiting) = queue.waiting.take() {
             waiting.wake();
         }
