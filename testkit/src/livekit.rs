@@ -235,12 +235,16 @@ fn launch(binary: &PathBuf, site: &Site, ports: Ports) -> Result<Child> {
     let Ports { http, rtc_tcp, rtc_udp } = ports;
     let Site { netns, ip, settings: Settings { rtc, lines } } = site;
     let addresses = if ip.is_loopback() { format!("[{ip}]") } else { format!("[127.0.0.1, {ip}]") };
+    // Where several interfaces stand for one `node_ip`, the server takes media on one of them, which one differs from start
+    // to start, and names that address all the same.
+    let media_at = format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 });
     let config = format!(
         "port: {http}\n\
          bind_addresses: {addresses}\n\
          keys: {{{KEY}: {SECRET}}}\n\
          logging: {{level: info, component_levels: {{agents: debug}}, json: true}}\n\
-         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: {ip}, enable_loopback_candidate: true{rtc}}}\n\
+         rtc: {{tcp_port: {rtc_tcp}, udp_port: {rtc_udp}, node_ip: {ip}, \
+         enable_loopback_candidate: true, ips: {{includes: [\"{media_at}\"]}}{rtc}}}\n\
          {lines}"
     );
     let launch = Launch::new(binary).env("LIVEKIT_CONFIG", config);
