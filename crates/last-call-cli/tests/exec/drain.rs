@@ -140,7 +140,11 @@ fn drain_9_ctrl_c_ends_no_program_that_is_only_starting() {
     let mut start = Command::new("python3");
     start.args(["-c", script, PROGRAM, "launch-agent", &worker, "-", "-"]).args(program);
     let status = start.status().expect("python3");
-    assert_eq!(status.signal(), Some(Signal::SIGINT as i32), "its own, by which one sees that it ran: {status}");
+    assert_eq!(
+        status.signal(),
+        Some(Signal::SIGINT as i32),
+        "its own, by which one sees that it ran: {status}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use last_call_rtc::{Events, Room, RoomEvent, RoomOptions};
+use last_call_rtc::{DataOptions, Events, Room, RoomEvent, RoomOptions};
 use last_call_testkit::LiveKit;
 
 /// Generous: a test that waits for longer hangs.
@@ -34,13 +34,29 @@ pub(crate) async fn join(server: &LiveKit, room: &str, identity: &str, options: 
     joined.with_context(|| format!("{identity} does not get into {room}"))
 }
 
-/// Two participants of the same room.
+/// Two participants of the same room, who hear each other.
 pub(crate) async fn pair(server: &LiveKit, mode: Mode) -> Result<(Room, Room)> {
     let room = format!("pair-{mode:?}-{:x}", fastrand::u32(..));
-    Ok((
-        join(server, &room, "alice", mode.options()).await?,
-        join(server, &room, "bob", mode.options()).await?,
-    ))
+    let alice = join(server, &room, "alice", mode.options()).await?;
+    let bob = join(server, &room, "bob", mode.options()).await?;
+    let mut heard = bob.events();
+    let said = |event: &RoomEvent| match event {
+        RoomEvent::DataReceived { payload, .. } => payload.first().copied(),
+        _ => None,
+    };
+    // The server sends data to who has a channel, which may be a moment after the connection stands.
+    let mut last = 0;
+    loop {
+        last += 1;
+        alice.publish_data(vec![last], DataOptions::default()).await?;
+        if let Ok(first) = tokio::time::timeout(Duration::from_secs(1), event(&mut heard, said)).await {
+            let mut first = first?;
+            while first < last {
+                first = event(&mut heard, said).await?;
+            }
+            return Ok((alice, bob));
+        }
+    }
 }
 
 /// Its outcome, which must come soon.
