@@ -2,8 +2,9 @@
 
 LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET as usual. PROBE_BUSY=1 keeps the event loop busy in slices of 10 ms,
 nine tenths of the time. PROBE_IDLE is the number of processes kept warm, 1 where it is not set;
-LAST_CALL_LOAD_THRESHOLD=off a worker that is never full. A job's metadata {"sleep": s} is the time after which it ends; it
-writes down its start and its end in PROBE_JOB_DIR. Only the public API is used.
+LAST_CALL_LOAD_THRESHOLD=off a worker that is never full, PROBE_AGENT_NAME what dispatches ask for. A job's metadata
+{"sleep": s} is the time after which it ends, and with {"connect": true} it joins its room; it writes down its start, that it
+has joined, and its end in PROBE_JOB_DIR. Only the public API is used.
 """
 
 import asyncio
@@ -38,10 +39,14 @@ def write(job: JobContext, event: str) -> None:
         diary.write(f"{event} {time.time():.6f} {os.getpid()}\n")
 
 
-@server.rtc_session()
+@server.rtc_session(agent_name=os.environ.get("PROBE_AGENT_NAME", ""))
 async def entrypoint(job: JobContext) -> None:
     write(job, "started")
-    await asyncio.sleep(json.loads(job.job.metadata or "{}").get("sleep", 0))
+    orders = json.loads(job.job.metadata or "{}")
+    if orders.get("connect"):
+        await job.connect()
+        write(job, "connected")
+    await asyncio.sleep(orders.get("sleep", 0))
     write(job, "finished")
     job.shutdown()
 

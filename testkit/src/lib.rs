@@ -12,6 +12,7 @@
 //! | cut a network cable | [`Netns`] |
 //! | be the network's DNS server | [`Dns`] |
 //! | relay media | [`TurnServer`] |
+//! | lose datagrams, or be late with them | [`UdpRelay`] |
 //! | stand where a company's HTTP proxy stands | [`Proxy`] |
 //! | be asked whether a worker takes a job | [`Decider`] |
 //! | look at a process that is nobody's child here | [`processes`] |
@@ -51,6 +52,7 @@ mod relay;
 mod skip;
 mod stub;
 mod turn;
+mod udp_relay;
 mod until;
 mod wire;
 
@@ -74,4 +76,5 @@ pub use relay::{Direction, Faults, Frame, Relay, Verdict};
 pub use skip::skip;
 pub use stub::{Answer, Event, Job, Offer, Options, Storm, Stub, Tally, Upgrade, What};
 pub use turn::{TurnServer, TurnTransport};
+pub use udp_relay::{Losses, UdpRelay};
 pub use until::until;

@@ -1,6 +1,6 @@
 //! Owns a real TURN server, coturn, as a child process on loopback: its ports, its one user and its certificate.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use crate::certificate::Certificate;
 use crate::child::Child;
 use crate::launch::Launch;
 use crate::livekit::Settings;
+use crate::udp_relay::UdpRelay;
 
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(30);
@@ -109,16 +110,21 @@ impl TurnServer {
 
     /// What a livekit-server is configured with to name this relay to its participants.
     pub fn settings(&self, transport: TurnTransport) -> Settings {
-        let (protocol, port) = match transport {
-            TurnTransport::Udp => ("udp", self.port),
-            TurnTransport::Tcp => ("tcp", self.port),
-            TurnTransport::Tls => ("tls", self.tls_port),
-        };
-        let rtc = format!(
-            ", turn_servers: [{{host: localhost, port: {port}, protocol: {protocol}, username: {USER}, \
-             credential: {PASSWORD}}}]"
-        );
-        Settings { rtc, ..Settings::default() }
+        match transport {
+            TurnTransport::Udp => named("udp", self.port),
+            TurnTransport::Tcp => named("tcp", self.port),
+            TurnTransport::Tls => named("tls", self.tls_port),
+        }
+    }
+
+    /// The same, by way of a bad network that ends at [`TurnServer::address`].
+    pub fn settings_behind(&self, network: &UdpRelay) -> Settings {
+        named("udp", network.address().port())
+    }
+
+    /// Where it takes datagrams.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     /// The certificate of its TLS, for who is to trust it.
@@ -132,4 +138,12 @@ impl Drop for TurnServer {
         // Of a directory that stays nobody comes to harm.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn named(protocol: &str, port: u16) -> Settings {
+    let rtc = format!(
+        ", turn_servers: [{{host: localhost, port: {port}, protocol: {protocol}, username: {USER}, \
+         credential: {PASSWORD}}}]"
+    );
+    Settings { rtc, ..Settings::default() }
 }

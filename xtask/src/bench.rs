@@ -5,6 +5,7 @@
 //! in a release build of xtask with the feature `bench`, which this module starts.
 
 #[cfg(feature = "bench")]
+mod dispatch;
 mod drain;
 #[cfg(feature = "bench")]
 mod guard;

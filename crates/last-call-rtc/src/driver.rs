@@ -2,6 +2,8 @@
 //! and asks the engine what to do. Refuses to decide anything.
 
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;

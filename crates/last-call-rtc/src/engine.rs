@@ -8,6 +8,8 @@ mod rpc;
 mod signal;
 mod steps;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod video;
 
 use std::collections::VecDeque;

@@ -3,7 +3,6 @@
 //! Owns the order of the sections and how often each is repeated. Refuses to run two things at once where one would disturb the other's
 //! times.
 
-mod dispatch;
 mod exit;
 mod peers;
 mod reconnect;
@@ -16,7 +15,7 @@ use clap::{Parser, ValueEnum};
 
 use super::report::Report;
 use super::rig::Subject;
-use super::{plot, results};
+use super::{dispatch, plot, results};
 
 pub(super) use storm::end_job;
 

@@ -181,16 +181,24 @@ impl Running {
     /// # Errors
     /// When they have not after [`PATIENCE`].
     pub(crate) fn await_started(&self, jobs: usize) -> Result<SystemTime> {
+        self.await_event("started", jobs)
+    }
+
+    /// Waits until so many jobs have written this; when the latest of them did.
+    ///
+    /// # Errors
+    /// When they have not after [`PATIENCE`].
+    pub(crate) fn await_event(&self, what: &str, jobs: usize) -> Result<SystemTime> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let lines = self.diaries().into_iter().flatten();
-            let starts: Vec<_> = lines.filter(|(event, _)| event == "started").map(|(_, at)| at).collect();
-            if starts.len() >= jobs {
-                return starts.into_iter().max().context("no job was waited for");
+            let times: Vec<_> = lines.filter(|(event, _)| event == what).map(|(_, at)| at).collect();
+            if times.len() >= jobs {
+                return times.into_iter().max().context("no job was waited for");
             }
             rest(LOOK_EVERY);
         }
-        bail!("fewer than {jobs} jobs started in {PATIENCE:?}:\n{}", self.child.output())
+        bail!("fewer than {jobs} jobs {what} in {PATIENCE:?}:\n{}", self.child.output())
     }
 
     /// The process that a job has written from, once it has.

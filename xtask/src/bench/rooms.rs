@@ -11,8 +11,9 @@ use serde::Deserialize;
 
 use super::report::{Promise, Report};
 use super::rig::{PATIENCE, Subject, rest};
+use super::runners::contestant::Contestant;
 use super::tree::Tree;
-use super::{plot, results};
+use super::{dispatch, plot, results};
 use crate::workspace;
 
 const OURS: &str = "last-call";
@@ -22,10 +23,15 @@ const NODE: &str = "@livekit/rtc-node";
 const MIB: f64 = 0.8;
 /// Of what the Python SDK takes, for the same call.
 const SHARE: f64 = 1.0 / 8.0;
+/// From a dispatch to the room, in the middle of all.
+const CONNECTED_MS: f64 = 260.0;
+/// In which a worker of the SDKs has made its next process ready.
+const READY_AGAIN: Duration = Duration::from_secs(3);
 /// How long a call is watched.
 const WATCHED: Duration = Duration::from_secs(20);
 
-/// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, the time of a join,
+/// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, the time of a join and
+/// from a dispatch to the room,
 /// and the way of a sound from the source of one participant to the stream of another, jitter buffer included; beside LiveKit's
 /// SDKs for Python and Node, which do the same, on the same server.
 ///
@@ -68,7 +74,7 @@ struct Cost {
 /// When a program cannot be built or started, or a call is not heard.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
     let Arguments { quick } = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
-    let (calls, joins) = if quick { (4, 10) } else { (10, 50) };
+    let (calls, joins, dispatches) = if quick { (4, 10, 4) } else { (10, 50, 30) };
     let ours = Subject::ours(OURS, "last-call-examples", "rooms", Vec::new())?;
     let program = ours.program().to_owned();
     let ours = Program { name: OURS, launch: Box::new(move |mode| Launch::new(&program).arg(mode)) };
@@ -79,6 +85,8 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     for program in [&ours, &python, &node] {
         pairs(program, &server, joins, &mut report)?;
     }
+    report.section("from a dispatch to the room");
+    dispatched(&server, dispatches, &mut report)?;
     report.section("calls, each with an agent that echoes its caller");
     let our_cost = cost(&ours, &ours, &server, calls, &mut report)?;
     let peers = [(python, "the Python SDK's", Some(SHARE * 100.0)), (node, "the Node SDK's", None)];
@@ -144,6 +152,21 @@ fn pairs(program: &Program, server: &LiveKit, joins: usize, report: &mut Report)
     };
     report.times(program.name, "a join, until media is connected", times(connect_ms), Promise::NONE);
     report.times(program.name, "a sound, from the source to the stream", times(way_ms), Promise::NONE);
+    Ok(())
+}
+
+/// From CreateDispatch until the agent is in its room.
+fn dispatched(server: &LiveKit, count: usize, report: &mut Report) -> Result<()> {
+    let what = "CreateDispatch → connected (200 ms are the server's)";
+    for contestant in [Contestant::tasks()?].into_iter().chain(Contestant::peers()?) {
+        let Contestant { subject, ours, .. } = &contestant;
+        let times =
+            dispatch::until("connected", subject, &contestant.variables(), server, count, READY_AGAIN)?;
+        let median = times.p50();
+        report.times(subject.name, what, times, Promise::NONE);
+        let promise = ours.then_some(CONNECTED_MS);
+        report.size(subject.name, "the same, median", median.as_secs_f64() * 1000.0, "ms", promise);
+    }
     Ok(())
 }
 

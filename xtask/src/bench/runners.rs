@@ -3,7 +3,7 @@
 //!
 //! Owns the order of the sections and how often each is repeated. Refuses to run two workers at once.
 
-mod contestant;
+pub(super) mod contestant;
 mod latency;
 mod memory;
 mod stage;

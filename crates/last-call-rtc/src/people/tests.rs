@@ -76,7 +76,7 @@ fn who_was_there_before_is_no_news() {
 }
 
 #[test]
-fn the_same_and_older_versions_change_nothing() {
+fn g12_the_same_and_older_versions_change_nothing() {
     let mut people = alone();
     let news = info("PA_1", 2, &[sound("TR_1")]);
     assert_eq!(said(&mut people, &news), ["ParticipantConnected", "TrackPublished"]);
@@ -121,7 +121,7 @@ fn tracks_come_are_muted_unmuted_and_go() {
 }
 
 #[test]
-fn media_may_come_before_or_after_the_news() {
+fn g15_media_may_come_before_or_after_the_news() {
     let news = info("PA_1", 1, &[sound("TR_1")]);
     let mut before = alone();
     before.bound("TR_1");

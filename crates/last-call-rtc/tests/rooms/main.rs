@@ -6,6 +6,7 @@ mod audio;
 mod data;
 mod firewall;
 mod interop;
+mod networks;
 mod older;
 mod people;
 mod resume;

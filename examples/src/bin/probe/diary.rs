@@ -12,6 +12,7 @@ use std::time::SystemTime;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
     Started,
+    Connected,
     Draining,
     Finished,
     Raised,
@@ -22,6 +23,7 @@ impl Entry {
     fn word(self) -> &'static str {
         match self {
             Self::Started => "started",
+            Self::Connected => "connected",
             Self::Draining => "draining",
             Self::Finished => "finished",
             Self::Raised => "raised",

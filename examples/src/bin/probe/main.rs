@@ -96,6 +96,10 @@ async fn run(job: JobContext, dir: Option<std::path::PathBuf>) -> Result<(), Err
         watching.draining().await;
         noticed.write(Entry::Draining);
     });
+    if orders.connect {
+        job.connect().await?;
+        diary.write(Entry::Connected);
+    }
     if orders.stray {
         let stray = others::leave_one()?;
         tracing::info!(stray, "a program was started");

@@ -34,6 +34,8 @@ pub(crate) struct Orders {
     pub(crate) tell: bool,
     /// Open spans, as an agent with `tracing` does.
     pub(crate) spans: bool,
+    /// Join the room.
+    pub(crate) connect: bool,
     /// As whom to accept.
     pub(crate) accept: As,
 }

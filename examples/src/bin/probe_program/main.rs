@@ -6,6 +6,7 @@
 //! Its standard input must be file descriptor 4, as `sh -c 'exec "$0" <&4' probe_program` has it: in Rust no safe code
 //! takes up a file descriptor by its number.
 
+#[expect(dead_code, reason = "a program is in no room")]
 #[path = "../probe/diary.rs"]
 mod diary;
 #[path = "../probe/ending.rs"]
@@ -61,8 +62,8 @@ fn run(worker: &Worker) -> Result<ExitCode, Error> {
     let id = text(&document["job"]["id"]);
     let diary = Diary::open(dir.as_deref().map(Path::new), &id)?;
     let orders = Orders::read(&text(&document["job"]["metadata"]))?;
-    if orders.spans || orders.reject || orders.accept != As::default() {
-        return Err("a program has no spans, and does not decide on offers".into());
+    if orders.spans || orders.connect || orders.reject || orders.accept != As::default() {
+        return Err("a program has no spans and no room, and does not decide on offers".into());
     }
     if orders.tell
         && let Some(dir) = &dir

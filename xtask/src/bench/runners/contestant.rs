@@ -10,13 +10,21 @@ use crate::setup::peers;
 use crate::workspace;
 
 /// A worker program, and its environment.
-pub(super) struct Contestant {
-    pub(super) subject: Subject,
-    pub(super) ours: bool,
+pub(crate) struct Contestant {
+    pub(crate) subject: Subject,
+    pub(crate) ours: bool,
     variables: Vec<(&'static str, String)>,
 }
 
 impl Contestant {
+    /// Probe with its jobs as tasks.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub(crate) fn tasks() -> Result<Self> {
+        Ok(Self { subject: Subject::probe()?, ours: true, variables: Vec::new() })
+    }
+
     /// Probe with `--runner process`.
     ///
     /// # Errors
@@ -40,7 +48,7 @@ impl Contestant {
     ///
     /// # Errors
     /// When one cannot be fetched.
-    pub(super) fn peers() -> Result<Vec<Self>> {
+    pub(crate) fn peers() -> Result<Vec<Self>> {
         let script = |name: &str| workspace::root().join("bench/peers").join(name);
         let python = vec![script("python_worker.py").into(), "start".into()];
         let python = Subject::peer(peers::PYTHON, peers::python()?, python);
@@ -53,7 +61,7 @@ impl Contestant {
     }
 
     /// What it is told beside server and jobs.
-    pub(super) fn variables(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
         // Every framework declines some of several jobs at once where it watches its load.
         let never_full = ("LAST_CALL_LOAD_THRESHOLD", "off");
         self.variables.iter().map(|(name, value)| (*name, value.as_str())).chain([never_full]).collect()
