@@ -6,6 +6,7 @@
 
 #[cfg(feature = "bench")]
 mod dispatch;
+#[cfg(feature = "bench")]
 mod drain;
 #[cfg(feature = "bench")]
 mod guard;

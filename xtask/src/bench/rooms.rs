@@ -19,7 +19,7 @@ use crate::workspace;
 const OURS: &str = "last-call";
 const PYTHON: &str = "livekit (Python)";
 const NODE: &str = "@livekit/rtc-node";
-/// Of a call, over a process without one.
+/// Of each call but a process's first.
 const MIB: f64 = 0.8;
 /// Of what the Python SDK takes, for the same call.
 const SHARE: f64 = 1.0 / 8.0;
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
         let theirs = cost(&program, &ours, &server, calls, &mut report)?;
         let (cpu, mib) = (our_cost.cpu / theirs.cpu * 100.0, our_cost.mib / theirs.mib * 100.0);
         report.size(OURS, &format!("a call's processor time, of {whose}"), cpu, "%", at_most);
-        report.size(OURS, &format!("a call's memory, of {whose}"), mib, "%", None);
+        report.size(OURS, &format!("a further call's memory, of {whose}"), mib, "%", None);
     }
     report.end();
     if !quick {
@@ -170,7 +170,41 @@ fn dispatched(server: &LiveKit, count: usize, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-/// What the calls of `program` cost, called by `caller`.
+/// An agent in a process of its own, and the callers that it echoes, from when they hear themselves.
+struct Calls {
+    agent: Child,
+    callers: Child,
+    /// What the agent's process took before the first.
+    base: u64,
+}
+
+impl Calls {
+    fn begin(
+        program: &Program,
+        caller: &Program,
+        server: &LiveKit,
+        prefix: &str,
+        calls: usize,
+    ) -> Result<Self> {
+        let mut agent = start(program, "echo", server, &[])?;
+        let base = agent.rss_kib()?;
+        let rooms = tokens(server, prefix, calls, "agent")?;
+        agent.write_stdin(format!("{}\n\n", rooms.join("\n")).as_bytes())?;
+        agent.wait_for_line(|line| line.starts_with("joined "), PATIENCE)?;
+        let callers = start(caller, "call", server, &tokens(server, prefix, calls, "caller")?)?;
+        callers.wait_for_line(|line| line.starts_with("hears "), PATIENCE)?;
+        rest(Duration::from_secs(3));
+        Ok(Self { agent, callers, base })
+    }
+
+    /// What the agent's process has grown by.
+    fn grown(&self) -> Result<u64> {
+        Ok(self.agent.rss_kib()?.saturating_sub(self.base))
+    }
+}
+
+/// What the calls of `program` cost, called by `caller`. The first one of a process brings the program's own pages into memory,
+/// once for all calls.
 fn cost(
     program: &Program,
     caller: &Program,
@@ -178,32 +212,32 @@ fn cost(
     calls: usize,
     report: &mut Report,
 ) -> Result<Cost> {
-    let prefix = format!("calls-{}", program.name);
-    let mut agent = start(program, "echo", server, &[])?;
-    let base = agent.rss_kib()?;
-    let rooms = tokens(server, &prefix, calls, "agent")?;
-    agent.write_stdin(format!("{}\n\n", rooms.join("\n")).as_bytes())?;
-    agent.wait_for_line(|line| line.starts_with("joined "), PATIENCE)?;
-    let mut callers = start(caller, "call", server, &tokens(server, &prefix, calls, "caller")?)?;
-    callers.wait_for_line(|line| line.starts_with("hears "), PATIENCE)?;
-    rest(Duration::from_secs(3));
-    let tree = Tree(agent.pid());
+    let first = Calls::begin(program, caller, server, &format!("first-{}", program.name), 1)?.grown()?;
+    let mut all = Calls::begin(program, caller, server, &format!("calls-{}", program.name), calls)?;
+    let tree = Tree(all.agent.pid());
     let before = tree.cpu();
     rest(WATCHED);
     let used = tree.cpu().saturating_sub(before);
-    let grown = agent.rss_kib()?.saturating_sub(base);
-    callers.close_stdin();
-    let line = callers.wait_for_line(|line| line.starts_with('{'), PATIENCE)?;
+    let further = all.grown()?.saturating_sub(first);
+    all.callers.close_stdin();
+    let line = all.callers.wait_for_line(|line| line.starts_with('{'), PATIENCE)?;
     let Heard { frames, silent } = serde_json::from_str(&line.text)?;
     if frames == 0 {
-        bail!("{} echoes nothing:\n{}", program.name, agent.output());
+        bail!("{} echoes nothing:\n{}", program.name, all.agent.output());
     }
     let cost = Cost {
-        mib: grown as f64 / 1024.0 / calls as f64,
+        mib: further as f64 / 1024.0 / (calls - 1) as f64,
         cpu: used.as_secs_f64() / WATCHED.as_secs_f64() * 1000.0 / calls as f64,
     };
     let ours = program.name == OURS;
-    report.size(program.name, "memory of a call, over the process", cost.mib, "MiB", ours.then_some(MIB));
+    report.size(
+        program.name,
+        "memory of a process's first call, over the process",
+        first as f64 / 1024.0,
+        "MiB",
+        None,
+    );
+    report.size(program.name, "memory of each further call", cost.mib, "MiB", ours.then_some(MIB));
     report.size(program.name, "processor time of a call, of a core", cost.cpu / 10.0, "%", None);
     report.count(program.name, "frames of echo that were silent", silent, frames, false);
     Ok(cost)

@@ -12,7 +12,7 @@ use futures_channel::oneshot;
 use livekit_protocol::data_packet::Value;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{AddTrackRequest, DataPacket, MediaSectionsRequirement, UserPacket};
+use livekit_protocol::{DataPacket, MediaSectionsRequirement, UserPacket};
 use prost::Message as _;
 
 use self::server::Rig;
@@ -122,9 +122,8 @@ fn g9_the_server_is_told_of_redundancy_as_it_is_sent() {
         let source = AudioSource::new(48_000, 1);
         let (reply, _answer) = oneshot::channel();
         rig.command(Command::PublishAudio { source, options: PublishOptions::default(), reply });
-        let asked = |request: &Request| match request {
-            Request::AddTrack(AddTrackRequest { disable_red, .. }) => Some(*disable_red),
-            _ => None,
+        let asked = |request: &Request| {
+            if let Request::AddTrack(asked) = request { Some(asked.disable_red) } else { None }
         };
         rig.asked.iter().find_map(asked).expect("a track is asked for")
     };

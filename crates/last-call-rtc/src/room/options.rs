@@ -55,7 +55,8 @@ pub struct PublishOptions {
     pub name: String,
     /// What it is. Default: a microphone.
     pub source: TrackSource,
-    /// Silence is not sent (Opus DTX). Default: true.
+    /// Silence is not sent (Opus DTX): what is perfectly still, as an agent's voice is between two sentences; where audio
+    /// is sent once ([`RoomOptions::red`]), background noise too. Default: true.
     pub dtx: bool,
     /// Bits a second, as Opus has them. Default: 48,000.
     pub bitrate: u32,
