@@ -206,6 +206,11 @@ impl LiveKit {
         self.end(Signal::SIGTERM, timeout)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     /// Kills the server: its sockets close, nobody is told.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 //!
 //! Owns the scenes. Refuses to count the caller: it is another process, the same for all.
 
+mod ramp;
+
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,10 +33,9 @@ const READY_AGAIN: Duration = Duration::from_secs(3);
 /// How long a call is watched.
 const WATCHED: Duration = Duration::from_secs(20);
 
-/// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, the time of a join and
-/// from a dispatch to the room,
-/// and the way of a sound from the source of one participant to the stream of another, jitter buffer included; beside LiveKit's
-/// SDKs for Python and Node, which do the same, on the same server.
+/// Measures rooms on the real livekit-server: memory and processor time of an agent that echoes its caller, how many calls a core
+/// carries, the time of a join and from a dispatch to the room, and the way of a sound from the source of one participant to the
+/// stream of another, jitter buffer included; beside LiveKit's SDKs for Python and Node, which do the same, on the same server.
 ///
 /// The results are kept as bench/results/rooms.json and drawn as bench/results/rooms.svg, unless the run is quick.
 #[derive(Parser)]
@@ -47,7 +49,7 @@ struct Arguments {
 /// What a program of rooms is started with.
 struct Program {
     name: &'static str,
-    launch: Box<dyn Fn(&str) -> Launch>,
+    launch: Rc<dyn Fn(&str) -> Launch>,
 }
 
 #[derive(Deserialize)]
@@ -74,10 +76,10 @@ struct Cost {
 /// When a program cannot be built or started, or a call is not heard.
 pub(super) fn run(arguments: &[String]) -> Result<()> {
     let Arguments { quick } = Arguments::try_parse_from(arguments).unwrap_or_else(|error| error.exit());
-    let (calls, joins, dispatches) = if quick { (4, 10, 4) } else { (10, 50, 30) };
+    let (calls, joins, dispatches) = if quick { (4, 10, 4) } else { (10, 50, 20) };
     let ours = Subject::ours(OURS, "last-call-examples", "rooms", Vec::new())?;
     let program = ours.program().to_owned();
-    let ours = Program { name: OURS, launch: Box::new(move |mode| Launch::new(&program).arg(mode)) };
+    let ours = Program { name: OURS, launch: Rc::new(move |mode| Launch::new(&program).arg(mode)) };
     let (python, node) = (python()?, node()?);
     let server = LiveKit::start()?;
     let mut report = Report::begin();
@@ -89,12 +91,16 @@ pub(super) fn run(arguments: &[String]) -> Result<()> {
     dispatched(&server, dispatches, &mut report)?;
     report.section("calls, each with an agent that echoes its caller");
     let our_cost = cost(&ours, &ours, &server, calls, &mut report)?;
-    let peers = [(python, "the Python SDK's", Some(SHARE * 100.0)), (node, "the Node SDK's", None)];
+    let peers = [(&python, "the Python SDK's", Some(SHARE * 100.0)), (&node, "the Node SDK's", None)];
     for (program, whose, at_most) in peers {
-        let theirs = cost(&program, &ours, &server, calls, &mut report)?;
+        let theirs = cost(program, &ours, &server, calls, &mut report)?;
         let (cpu, mib) = (our_cost.cpu / theirs.cpu * 100.0, our_cost.mib / theirs.mib * 100.0);
         report.size(OURS, &format!("a call's processor time, of {whose}"), cpu, "%", at_most);
         report.size(OURS, &format!("a further call's memory, of {whose}"), mib, "%", None);
+    }
+    report.section("more and more calls on one core");
+    for program in [&ours, &python] {
+        ramp::measure(program, &ours, &server, quick.then_some(10), &mut report)?;
     }
     report.end();
     if !quick {
@@ -108,7 +114,7 @@ fn python() -> Result<Program> {
     let python = Python::find()?;
     let script =
         move |mode: &str| python.source(include_str!("../../../bench/peers/python_rooms.py")).arg(mode);
-    Ok(Program { name: PYTHON, launch: Box::new(script) })
+    Ok(Program { name: PYTHON, launch: Rc::new(script) })
 }
 
 fn node() -> Result<Program> {
@@ -116,7 +122,7 @@ fn node() -> Result<Program> {
     let script = workspace::root().join("bench/peers/node_rooms.mjs");
     // Otherwise it writes a log of everything, to standard output.
     let production = move |mode: &str| node.script(&script).env("NODE_ENV", "production").arg(mode);
-    Ok(Program { name: NODE, launch: Box::new(production) })
+    Ok(Program { name: NODE, launch: Rc::new(production) })
 }
 
 /// Starts the program, and gives it these tokens.
