@@ -101,7 +101,7 @@ async fn a_tone_is_heard_on_both_sides() -> Result<()> {
 }
 
 /// A tone that lasts is no speech to Opus, which would not send it.
-fn no_dtx() -> PublishOptions {
+pub(crate) fn no_dtx() -> PublishOptions {
     PublishOptions { dtx: false, ..PublishOptions::default() }
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use last_call_rtc::{AudioSource, DataOptions, PublishOptions, Room, RoomEvent, RoomOptions};
+use anyhow::Result;
+use last_call_rtc::{AudioSource, DataOptions, Room, RoomEvent, RoomOptions};
 use last_call_testkit::{Direction, LiveKit, Losses, Relay, TurnServer, UdpRelay};
 
-use super::audio::{first_track, hears, sing};
-use super::scene::{MODES, event, join, soon};
+use super::audio::{first_track, hears, no_dtx, sing};
+use super::scene::{MODES, data, event, join, soon};
 
 /// A server, and the bad network that all media takes.
 struct Scene {
@@ -37,7 +37,7 @@ async fn a_tone_is_heard_through_loss_and_jitter() -> Result<()> {
         let alice = join(&server, &name, "alice", options.clone()).await?;
         let bob = join(&server, &name, "bob", options).await?;
         let source = AudioSource::new(48_000, 1);
-        alice.publish_audio(&source, PublishOptions { dtx: false, ..PublishOptions::default() }).await?;
+        alice.publish_audio(&source, no_dtx()).await?;
         let singer = sing(source, 440.0);
         let track = first_track(&bob).await?;
         for (lost, least) in [(0, 0.9), (5, 0.9), (20, 0.5)] {
@@ -70,7 +70,7 @@ async fn half_a_minute_without_a_network_is_survived() -> Result<()> {
     let alice = soon(Room::connect(&signalling.url(), &token, options)).await??;
     let bob = join(&server, "gone", "bob", RoomOptions::default()).await?;
     let source = AudioSource::new(48_000, 1);
-    alice.publish_audio(&source, PublishOptions { dtx: false, ..PublishOptions::default() }).await?;
+    alice.publish_audio(&source, no_dtx()).await?;
     let singer = sing(source, 440.0);
     let track = first_track(&bob).await?;
     assert!(hears(&bob, &track, 440.0).await? > 0.95, "before");
@@ -99,14 +99,4 @@ async fn half_a_minute_without_a_network_is_survived() -> Result<()> {
     assert_eq!(bob.participants().len(), 1);
     singer.abort();
     Ok(())
-}
-
-/// The next packet of data.
-async fn data(events: &mut last_call_rtc::Events) -> Result<Vec<u8>> {
-    event(events, |event| match event {
-        RoomEvent::DataReceived { payload, .. } => Some(payload.clone()),
-        _ => None,
-    })
-    .await
-    .context("no data")
 }

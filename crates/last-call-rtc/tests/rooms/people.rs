@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, Result};
-use last_call_rtc::{AudioSource, DataOptions, DisconnectReason, PublishOptions, Room, RoomEvent};
+use last_call_rtc::{AudioSource, DataOptions, DisconnectReason, Room, RoomEvent};
 use last_call_testkit::LiveKit;
 
-use super::audio::{first_track, hears, sing};
-use super::scene::{MODES, event, join, pair, soon};
+use super::audio::{first_track, hears, no_dtx, sing};
+use super::scene::{MODES, data, event, join, pair, soon};
 
 #[tokio::test]
 async fn a_participant_comes_is_changed_and_leaves() -> Result<()> {
@@ -66,7 +66,7 @@ async fn twenty_are_in_one_room() -> Result<()> {
     }
     let source = AudioSource::new(48_000, 1);
     let (speaker, others) = rooms.split_first().context("twenty")?;
-    speaker.publish_audio(&source, PublishOptions { dtx: false, ..PublishOptions::default() }).await?;
+    speaker.publish_audio(&source, no_dtx()).await?;
     let singer = sing(source, 440.0);
     for room in others {
         let track = first_track(room).await?;
@@ -85,13 +85,7 @@ async fn twenty_are_in_one_room() -> Result<()> {
     for (events, room) in heard.iter_mut().zip(&rooms) {
         let mut from = BTreeSet::new();
         while from.len() < COUNT - 1 {
-            from.insert(
-                event(events, |event| match event {
-                    RoomEvent::DataReceived { payload, .. } => Some(payload.clone()),
-                    _ => None,
-                })
-                .await?,
-            );
+            from.insert(data(events).await?);
         }
         assert!(!from.contains(room.local().identity().as_bytes()), "its own");
     }

@@ -40,19 +40,15 @@ pub(crate) async fn pair(server: &LiveKit, mode: Mode) -> Result<(Room, Room)> {
     let alice = join(server, &room, "alice", mode.options()).await?;
     let bob = join(server, &room, "bob", mode.options()).await?;
     let mut heard = bob.events();
-    let said = |event: &RoomEvent| match event {
-        RoomEvent::DataReceived { payload, .. } => payload.first().copied(),
-        _ => None,
-    };
     // The server sends data to who has a channel, which may be a moment after the connection stands.
-    let mut last = 0;
+    let mut last = 0_u8;
     loop {
         last += 1;
         alice.publish_data(vec![last], DataOptions::default()).await?;
-        if let Ok(first) = tokio::time::timeout(Duration::from_secs(1), event(&mut heard, said)).await {
+        if let Ok(first) = tokio::time::timeout(Duration::from_secs(1), data(&mut heard)).await {
             let mut first = first?;
-            while first < last {
-                first = event(&mut heard, said).await?;
+            while first.as_slice() < [last].as_slice() {
+                first = data(&mut heard).await?;
             }
             return Ok((alice, bob));
         }
@@ -75,4 +71,14 @@ pub(crate) async fn event<T>(events: &mut Events, fits: impl Fn(&RoomEvent) -> O
         }
     })
     .await?
+}
+
+/// The next packet of data.
+pub(crate) async fn data(events: &mut Events) -> Result<Vec<u8>> {
+    event(events, |event| match event {
+        RoomEvent::DataReceived { payload, .. } => Some(payload.clone()),
+        _ => None,
+    })
+    .await
+    .context("no data")
 }

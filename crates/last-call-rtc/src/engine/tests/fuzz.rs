@@ -138,7 +138,7 @@ fn packets() -> Vec<Value> {
 }
 
 /// The bytes of a message, with some of them changed, and perhaps cut off.
-fn spoil(message: &impl Message, changes: &[(u16, u8)], cut: u16) -> Vec<u8> {
+fn spoil(message: &impl Message, changes: &[(u16, u8)], cut: u8) -> Vec<u8> {
     let mut bytes = message.encode_to_vec();
     for (at, byte) in changes {
         let at = usize::from(*at) % bytes.len().max(1);
@@ -161,7 +161,7 @@ fn whatever_the_signalling_says_harms_nothing() {
         rig.run(Duration::ZERO);
         for (which, changes, cut) in said {
             let message = right[usize::from(*which) % right.len()].clone();
-            let bytes = spoil(&SignalResponse { message: Some(message) }, changes, u16::from(*cut % 4));
+            let bytes = spoil(&SignalResponse { message: Some(message) }, changes, *cut % 4);
             if let Ok(SignalResponse { message: Some(message) }) = SignalResponse::decode(&*bytes) {
                 rig.say(message);
             }
@@ -186,7 +186,7 @@ fn whatever_comes_through_the_channels_harms_nothing() {
                 value: Some(value),
                 ..DataPacket::default()
             };
-            rig.engine.on_data(Label::Reliable, &spoil(&packet, changes, u16::from(*cut % 4)));
+            rig.engine.on_data(Label::Reliable, &spoil(&packet, changes, *cut % 4));
         }
         rig.run(Duration::from_millis(200));
     });

@@ -122,15 +122,11 @@ impl Rig {
         self.input(EngineInput::Heard(self.generation, heard));
     }
 
-    /// The server answers the oldest offer that waits; false where there is none.
-    pub(super) fn answer(&mut self) -> bool {
-        if self.offers.is_empty() {
-            return false;
-        }
+    /// The server answers the oldest offer that waits.
+    pub(super) fn answer(&mut self) {
         let offer = self.offers.remove(0);
         let answer = self.server.accept(&offer).expect("an offer that can be answered");
         self.say(Response::Answer(answer));
-        true
     }
 
     /// This comes from where the server is.
